@@ -1,0 +1,97 @@
+"""Recorded runs: small JSON files under ``results/`` that say what made them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import platform
+import subprocess
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from IPython.core.inputtransformer2 import TransformerManager
+
+from occamnets.stats import Estimate
+
+ROOT = Path(__file__).parents[2]
+"""The checkout; the library is installed from it in place."""
+FOLDER = ROOT / "results"
+DRAWING = {"plots", "results"}
+"""Modules that cannot change a verdict, left out of `code_hash`."""
+
+
+def write(name: str, record: dict[str, Any]) -> Path:
+    """Write ``results/<name>.json`` (sorted, indented, one final newline) and give back its path."""
+    path = FOLDER / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return path
+
+
+def read(name: str) -> dict[str, Any]:
+    """The record ``results/<name>.json``; ``FileNotFoundError`` names the command that makes it."""
+    path = FOLDER / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"no record {path.relative_to(ROOT)}; `make run SCALE=paper` or `make reseed` makes it")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def recorded(notebook: str, claim: str) -> dict[str, Estimate]:
+    """A claim's estimates at paper scale, by member name, from ``results/paper/<notebook>.json``.
+
+    ``KeyError`` if that run settled no such claim.
+    """
+    found = {payload["id"]: payload for payload in read(f"paper/{notebook}")["claims"]}
+    if claim not in found:
+        raise KeyError(f"results/paper/{notebook}.json has no claim {claim!r}; it has {', '.join(found)}")
+    return {member["name"]: Estimate(**member["estimate"]) for member in found[claim]["members"]}
+
+
+def provenance(*, scale: str, seed: int, device: str, seconds: float) -> dict[str, Any]:
+    """What made a record: settings, seconds, versions, processor and commit."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return {
+        "scale": scale,
+        "seed": seed,
+        "device": device,
+        "seconds": round(seconds, 1),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", "scipy", "torch")},
+        },
+        "machine": platform.machine(),
+        "commit": git.stdout.strip() or "unknown",
+    }
+
+
+def imported(path: Path) -> set[str]:
+    """Names of the library's modules that a module imports, from its source text."""
+    return _imported(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "occamnets":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("occamnets."):
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("occamnets.")}
+    return names
+
+
+def code_hash(notebook: dict[str, Any]) -> str:
+    """A hash of a notebook's code and of the library modules behind it: a record with another hash is stale."""
+    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    plain = TransformerManager().transform_cell
+    waiting, modules = set().union(*(_imported(ast.parse(plain(source))) for source in sources)), {}
+    while waiting:
+        name = waiting.pop()
+        path = Path(__file__).with_name(f"{name}.py")
+        if name not in DRAWING and name not in modules and path.exists():
+            modules[name] = path.read_text(encoding="utf-8")
+            waiting |= imported(path)
+    return sha256(json.dumps([sources, sorted(modules.items())]).encode()).hexdigest()[:16]
