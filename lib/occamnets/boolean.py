@@ -7,10 +7,13 @@ is the order of the published code for Valle-Perez et al. 2018. Packed, the tabl
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import combinations_with_replacement, permutations
 
 import numpy as np
 from jaxtyping import Bool, Int, Int8, UInt8
+
+LARGEST = {1: 1, 2: 2, 3: 3, 4: 5, 5: 9}
+"""Largest integer weight that the zero-threshold functions of ``n`` inputs need; found by raising it."""
 
 
 def cube(n: int) -> Int8[np.ndarray, "points n"]:
@@ -58,7 +61,7 @@ def unpack(packed: UInt8[np.ndarray, "*batch bytes"], n: int) -> Bool[np.ndarray
     return np.unpackbits(packed, axis=-1, count=2**n).astype(bool)
 
 
-def ones(packed: UInt8[np.ndarray, "*batch bytes"]) -> Int[np.ndarray, "*batch"]:
+def ones(packed: UInt8[np.ndarray, "*batch bytes"]) -> Int[np.ndarray | np.int64, "*batch"]:
     """``T(f)``, the number of inputs on which each packed function is 1.
 
     >>> int(ones(pack(cube(3)[:, 0] == 1)))
@@ -75,3 +78,25 @@ def input_orders(n: int) -> Int[np.ndarray, "orders points"]:
     """
     place = 2 ** np.arange(n)[::-1]
     return np.array([cube(n)[:, list(order)] @ place for order in permutations(range(n))])
+
+
+def zero_threshold_functions(n: int, *, largest: int | None = None) -> Bool[np.ndarray, "functions points"]:
+    """All functions ``1(w.x > 0)`` on ``{0,1}^n`` with no ``w.x = 0`` at any ``x != 0``, one a row, in ascending order.
+
+    These are the functions of a perceptron without bias. Their numbers for ``n`` = 1 ... 5 are 2, 6, 32, 370, 11292,
+    OEIS A034997. They come from integer weights up to `LARGEST`; that nothing is missing follows from Zaslavsky's count
+    of the regions between the hyperplanes ``w.x = 0``, which the tests carry out. With ``largest``, only what integer
+    weights up to that magnitude give. Raises ``ValueError`` unless ``1 <= n <= 5`` and ``largest >= 1``.
+
+    >>> zero_threshold_functions(2).astype(int).tolist()
+    [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 1, 0, 1], [0, 1, 1, 1]]
+    """
+    if n not in LARGEST:
+        raise ValueError(f"n = {n}: the zero-threshold functions are enumerated for n from 1 to {max(LARGEST)}")
+    largest = LARGEST[n] if largest is None else largest
+    if largest < 1:
+        raise ValueError(f"largest = {largest}: the largest integer weight must be 1 or more")
+    weights = combinations_with_replacement(range(-largest, largest + 1), n)
+    scores = np.array(list(weights)) @ cube(n).T
+    tables = unpack(np.unique(pack(scores[(scores[:, 1:] != 0).all(axis=1)] > 0), axis=0), n)
+    return unpack(np.unique(pack(tables[:, input_orders(n)]).reshape(-1, max(1, 2**n // 8)), axis=0), n)

@@ -7,7 +7,7 @@ notebook's output; card, text and scoreboard are functions of it, and its verdic
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +18,11 @@ from occamnets.stats import Estimate, Rule, Verdict, decide
 KEY = "occam_claim"
 """Where the payload lies in an output's metadata."""
 WHOSE = {"paper": "as published", "corrected": "corrected by us", "ours": "ours"}
+"""Whose statement the claim is, as the card words it."""
 BASIS = {"theory": "theory", "paper": "published figures", "pilot": "our pilot runs"}
+"""Where prediction and tolerance come from, as the card words it."""
+FOLD = 3
+"""A family of more numbers than this is folded on its card."""
 MARK = {"holds": "\u2713", "fails": "\u2717", "undecided": "?"}
 TESTS = {
     "agreement": "agreement: the whole interval lies within the tolerance of the prediction",
@@ -175,13 +179,15 @@ def rounded(value: float, error: float) -> str:
     return f"{value:.{places}f} \u00b1 {error:.{places}f}"
 
 
-def _measured(estimate: Estimate) -> str:
-    count = "" if estimate.error == 0 and estimate.n == 1 else f" ({estimate.n} of: {estimate.of})"
-    law = "" if estimate.p_value is None else f"; p = {estimate.p_value:.2g}, would show {estimate.detectable:.2g}"
-    return rounded(estimate.value, estimate.error) + law + count
+def _measured(estimate: Estimate) -> tuple[str, str]:
+    """The figure with its error, and what stands behind it."""
+    law = "" if estimate.p_value is None else f"p = {estimate.p_value:.2g}, would show {estimate.detectable:.2g}; "
+    count = "" if estimate.error == 0 and estimate.n == 1 else f"{estimate.n:,} {estimate.of}s"
+    return rounded(estimate.value, estimate.error), law + count
 
 
-def _predicted(rule: Rule) -> str:
+def predicted(rule: Rule) -> str:
+    """The prediction as the card shows it; for a direction, the boundary with its sign."""
     sign = {"above": "> ", "below": "< "}.get(rule.kind, "")
     limit = {"above": rule.predicted + rule.delta, "below": rule.predicted - rule.delta}
     if rule.kind in limit:
@@ -189,57 +195,61 @@ def _predicted(rule: Rule) -> str:
     return "the law" if rule.kind == "exact law" else f"{rule.predicted:.6g}"
 
 
-def _tolerance(rule: Rule) -> str:
-    return f"{rule.delta:.6g}"
-
-
 def text(payload: Mapping[str, Any]) -> str:
     """The claim as plain text; measured figures stand between angle brackets."""
     claim = from_payload(payload)
     lines = [f"{payload['verdict'].upper()}  {claim.says}  [{claim.id}]"]
-    lines += [
-        f"  {m.name + ': ' if m.name else ''}predicted {_predicted(m.rule)}, tolerance {_tolerance(m.rule)}, "
-        f"measured \u27e8{_measured(m.estimate)}\u27e9, {decide(m.rule, m.estimate)}"
-        for m in claim.members
-    ]
-    lines += [
-        f"  control {c.name}: predicted {_predicted(c.rule)}, tolerance {_tolerance(c.rule)}, "
-        f"measured \u27e8{_measured(c.estimate)}\u27e9, {decide(c.rule, c.estimate)} (must be: {c.expect})"
-        for c in claim.controls
-    ]
+    lines += [f"  {m.name + ': ' if m.name else ''}{_line(m.rule, m.estimate)}" for m in claim.members]
+    lines += [f"  control {c.name}: {_line(c.rule, c.estimate)} (must be: {c.expect})" for c in claim.controls]
     lines.append(f"  unit {claim.unit}; source {claim.source} ({WHOSE[claim.whose]}); basis {BASIS[claim.basis]}")
     return "\n".join([*lines, f"  {payload['reason']}"])
+
+
+def _line(rule: Rule, estimate: Estimate) -> str:
+    measured = "; ".join(filter(None, _measured(estimate)))
+    verdict = decide(rule, estimate)
+    return f"predicted {predicted(rule)}, tolerance {rule.delta:.6g}, measured \u27e8{measured}\u27e9, {verdict}"
 
 
 def card(payload: Mapping[str, Any]) -> str:
     """The claim as a card in HTML, readable with the book's style sheet and without."""
     claim, verdict = from_payload(payload), payload["verdict"]
-    rows = "".join(_row(m.name, m.rule, m.estimate, decide(m.rule, m.estimate)) for m in claim.members)
-    checks = "".join(
-        _row(c.name, c.rule, c.estimate, f"{(came := decide(c.rule, c.estimate))}, {_as_stated(came, c.expect)}")
-        for c in claim.controls
-    )
+    verdicts = [decide(m.rule, m.estimate) for m in claim.members]
+    numbers = _table(_row(m.name, m.rule, m.estimate, v) for m, v in zip(claim.members, verdicts, strict=True))
+    checks = _table(_row(c.name, c.rule, c.estimate, _outcome(c)) for c in claim.controls)
+    if len(verdicts) > FOLD:
+        tally = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in MARK if kind in verdicts)
+        numbers = f"<details><summary>{len(verdicts)} numbers: {tally}</summary>{numbers}</details>"
     tests = "; ".join(TESTS[kind] for kind in dict.fromkeys(m.rule.kind for m in claim.members))
-    head = "<tr><th></th><th>predicted</th><th>tolerance</th><th>measured</th><th></th></tr>"
     return (
         f'<div class="claim claim-{verdict}" id="{anchor(claim.id)}" style="border-left: 5px solid; padding: 0 1em">'
         f'<p class="claim-says"><b class="claim-verdict">{MARK[verdict]} {verdict}</b> {escape(claim.says)}</p>'
-        f'<div class="claim-scroll"><table class="claim-numbers">{head}{rows}</table></div>'
-        f"<details><summary>Controls, test and source</summary>"
-        f'<div class="claim-scroll"><table class="claim-numbers">{head}{checks}</table></div>'
+        f"{numbers}<details><summary>Controls, test and source</summary>{checks}"
         f"<p>Unit: {escape(claim.unit)}. Test: {tests}. Verdict: {escape(payload['reason'])}. "
         f"Source: {escape(claim.source)} ({WHOSE[claim.whose]}); basis: {BASIS[claim.basis]}. "
         f"Id: <code>{claim.id}</code></p></details></div>"
     )
 
 
-def _as_stated(came: str, expect: str) -> str:
-    return "as it must" if came == expect else f"but must come out {expect}"
+def _outcome(control: Control) -> str:
+    came = decide(control.rule, control.estimate)
+    return f"{came}, as it must" if came == control.expect else f"{came}, but must come out {control.expect}"
+
+
+def _table(rows: Iterable[str]) -> str:
+    head = "<tr><th></th><th>measured</th><th>predicted</th><th>tolerance</th><th></th></tr>"
+    return f'<div class="claim-scroll"><table class="claim-numbers">{head}{"".join(rows)}</table></div>'
 
 
 def _row(name: str, rule: Rule, estimate: Estimate, outcome: str) -> str:
-    measured = f'<data class="measured">{escape(_measured(estimate))}</data>'
-    cells = (escape(name), escape(_predicted(rule)), _tolerance(rule), measured, outcome)
+    figure, behind = (f'<data class="measured">{escape(part)}</data>' for part in _measured(estimate))
+    cells = (
+        escape(name),
+        f"{figure}<br><small>{behind}</small>",
+        escape(predicted(rule)),
+        f"{rule.delta:.6g}",
+        outcome,
+    )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 

@@ -10,7 +10,7 @@ BLOCK = 4096
 """Strings parsed together: keeps the run-length table of 128-bit strings near one megabyte."""
 
 
-def balance_entropy(t: Int[np.ndarray, "*batch"], points: int) -> Float[np.ndarray, "*batch"]:
+def balance_entropy(t: Int[np.ndarray | np.int64, "*batch"], points: int) -> Float[np.ndarray | np.float64, "*batch"]:
     """``H_2(t / points)`` in bits: the entropy of the class balance of a function that is 1 on ``t`` of ``points``.
 
     It says nothing else about the function. (Mingard et al. 2019, section 3)
@@ -35,17 +35,18 @@ def lz76_words(strings: Bool[np.ndarray, "batch length"]) -> Int[np.ndarray, " b
 
 
 def _words(strings: Bool[np.ndarray, "batch length"]) -> Int[np.ndarray, " batch"]:
-    batch, length = strings.shape
-    run = np.zeros((batch, length), dtype=np.int16)  # run[:, d-1]: how long the string repeats itself from i at lag d
-    step = np.ones((batch, length), dtype=np.int64)  # step[:, i]: length of a word that starts at i
+    letters = np.ascontiguousarray(strings.T)
+    length, batch = letters.shape
+    run = np.zeros((length, batch), dtype=np.min_scalar_type(length))  # run[d-1]: how long i repeats what is d before
+    step = np.ones((length, batch), dtype=np.int64)  # step[i]: length of a word that starts at i
     for i in range(length - 1, 0, -1):
-        earlier = strings[:, i - 1 :: -1] if i > 1 else strings[:, :1]
-        run[:, :i] = (run[:, :i] + 1) * (earlier == strings[:, i, None])
-        step[:, i] += run[:, :i].max(axis=1)
-    words, position, rows = np.zeros(batch, dtype=np.int64), np.zeros(batch, dtype=np.int64), np.arange(batch)
+        run[:i] += 1
+        run[:i] *= letters[i - 1 :: -1] == letters[i]
+        step[i] += run[:i].max(axis=0)
+    words, position, columns = np.zeros(batch, dtype=np.int64), np.zeros(batch, dtype=np.int64), np.arange(batch)
     while (going := position < length).any():
         words += going
-        position += going * step[rows, np.minimum(position, length - 1)]
+        position += going * step[np.minimum(position, length - 1), columns]
     return words
 
 

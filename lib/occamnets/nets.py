@@ -67,6 +67,8 @@ def dense(
     """
     if len(widths) < 2:
         raise ValueError(f"widths = {widths}: a network needs the number of inputs and at least one layer")
+    if not (sigma_w >= 0 and sigma_b >= 0):
+        raise ValueError(f"sigma_w = {sigma_w}, sigma_b = {sigma_b}: a standard deviation cannot be negative")
     pairs = pairwise(widths)
     return _checked(Network(tuple(Layer(i, o, sigma_w / max(i, 1) ** 0.5, sigma_b) for i, o in pairs), activation, law))
 
@@ -76,7 +78,7 @@ def _checked(net: Network) -> Network:
         if layer.fan_in < 1 or layer.fan_out < 1:
             raise ValueError(f"a layer from {layer.fan_in} to {layer.fan_out} units: both numbers must be 1 or more")
         if not (layer.weight_sd >= 0 and layer.bias_sd >= 0):
-            raise ValueError(f"sigma_w, sigma_b of {layer}: a standard deviation cannot be negative")
+            raise ValueError(f"{layer}: a standard deviation cannot be negative")
     return net
 
 

@@ -49,5 +49,5 @@ def band(
 
 def name_curve(ax: Axes, x: float, y: float, name: str, *, color: str, **style) -> Axes:
     """Write a curve's name beside it, in its colour, instead of a legend."""
-    ax.annotate(name, (x, y), **{"color": color, "fontsize": 10, "va": "center", **style})
+    ax.annotate(name, (x, y), **{"color": color, "fontsize": 9, "va": "center", **style})
     return ax

@@ -51,7 +51,9 @@ def recorded(notebook: str, claim: str) -> dict[str, Estimate]:
 
 def provenance(*, scale: str, seed: int, device: str, seconds: float) -> dict[str, Any]:
     """What made a record: settings, seconds, versions, processor and commit."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    git = subprocess.run(
+        ["git", "rev-parse", "--verify", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return {
         "scale": scale,
         "seed": seed,

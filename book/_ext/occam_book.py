@@ -1,0 +1,179 @@
+"""What this book adds to Sphinx: the scoreboard, references to claims, and what depends on the checkout."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+from sphinx.util.nodes import make_refnode
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "lib"))
+from occamnets import __version__, claims, results  # noqa: E402
+
+LOG = logging.getLogger(__name__)
+MATH = ("tex-chtml.js", "input/tex", "output/chtml", "ui")
+"""The parts of MathJax that a page may load; the rest of the package, twenty megabytes, is dropped."""
+PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>')
+"""Hints that a browser answers with an error on a page opened as a file."""
+
+
+def notebooks(app: Sphinx) -> list[str]:
+    """Names of the book's notebooks, in no order."""
+    return [name for name in app.env.found_docs if (ROOT / f"{name}.ipynb").exists()]
+
+
+def collect(app: Sphinx) -> dict[str, dict[str, Any]]:
+    """Every claim of the book by id, from the stored outputs, in the notebooks' order; a repeated id is an error."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(notebooks(app)):
+        for cell in nbformat.read(ROOT / f"{name}.ipynb", as_version=4).cells:
+            for payload in claims.payloads(cell.get("outputs", [])):
+                if payload["id"] in found:
+                    raise ExtensionError(
+                        f"claim id {payload['id']} stands in {found[payload['id']]['notebook']} and in {name}"
+                    )
+                found[payload["id"]] = claims.record(payload, f"{name}.ipynb")
+    return found
+
+
+def reseeded(record: dict[str, Any]) -> str:
+    """How often a claim's verdict came out under other seeds; ``stale`` if the code has changed since."""
+    notebook = ROOT / record["notebook"]
+    try:
+        counted = results.read(f"reseed/{notebook.parent.name}-{notebook.stem.split('_')[0]}")
+    except FileNotFoundError:
+        return "not recorded"
+    same = counted["verdicts"].get(record["id"], {}).get(record["verdict"], 0)
+    fresh = counted["code"] == results.code_hash(nbformat.read(notebook, as_version=4))
+    return f"{same} of {counted['seeds']}" + ("" if fresh else " (stale)")
+
+
+class Scoreboard(SphinxDirective):
+    """``{scoreboard}``: one row a claim, made from the notebooks' stored outputs."""
+
+    def run(self) -> list[nodes.Node]:
+        """The table, and a line that counts the verdicts."""
+        rows = collect(self.env.app)
+        for name in notebooks(self.env.app):
+            self.env.note_dependency(str(ROOT / f"{name}.ipynb"))
+        for file in [*ROOT.glob("results/reseed/*.json"), *ROOT.glob("lib/occamnets/*.py")]:
+            self.env.note_dependency(str(file))
+        verdicts = [record["verdict"] for record in rows.values()]
+        counts = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in claims.MARK)
+        head = ("Verdict", "Claim", "Measured", "Predicted", "Whose", "Other seeds")
+        table = nodes.table("", classes=["scoreboard"])
+        group = nodes.tgroup("", *(nodes.colspec(colwidth=w) for w in (12, 50, 18, 12, 12, 12)), cols=len(head))
+        group += nodes.thead("", self.row([nodes.Text(text) for text in head]))
+        group += nodes.tbody("", *(self.row(self.cells(record)) for record in rows.values()))
+        table += group
+        return [nodes.paragraph(text=f"{len(rows)} claims: {counts}."), table]
+
+    def cells(self, record: dict[str, Any]) -> list[nodes.Node]:
+        """One claim's cells."""
+        verdict = record["verdict"]
+        shown = nodes.inline(text=f"{claims.MARK[verdict]} {verdict}", classes=[f"verdict-{verdict}"])
+        rule = claims.from_payload(record).members[0].rule if len(record["members"]) == 1 else None
+        return [
+            shown,
+            ClaimReference("", nodes.Text(record["says"]), claim=record["id"]),
+            nodes.Text(claims.rounded(record["measured"], record["error"])),
+            nodes.Text(claims.predicted(rule) if rule else f"{len(record['members'])} numbers"),
+            nodes.Text(claims.WHOSE[record["whose"]]),
+            nodes.Text(reseeded(record)),
+        ]
+
+    @staticmethod
+    def row(cells: list[nodes.Node]) -> nodes.row:
+        """A table row."""
+        return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells))
+
+
+class ClaimReference(nodes.Inline, nodes.TextElement):
+    """A link to a claim's card, made when all pages are known."""
+
+
+class ClaimRole(SphinxRole):
+    """``{claim}`chapter/short-name` `` links to the card and shows the verdict."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """A pending link."""
+        node = ClaimReference("", claim=self.text, verdict=True)
+        self.set_source_info(node)
+        return [node], []
+
+
+def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Turn pending links into links; an unknown id is a warning, and so fails the strict build."""
+    known = None
+    for node in list(doctree.findall(ClaimReference)):
+        known = collect(app) if known is None else known
+        record = known.get(node["claim"])
+        if record is None:
+            LOG.warning("no claim has the id %r", node["claim"], location=node)
+            node.replace_self(nodes.literal(text=node["claim"]))
+            continue
+        label = f"{claims.MARK[record['verdict']]} {node['claim']}" if node.get("verdict") else None
+        text = nodes.inline(text=label, classes=[f"verdict-{record['verdict']}"]) if label else node.children
+        target = record["notebook"].removesuffix(".ipynb")
+        node.replace_self(make_refnode(app.builder, docname, target, claims.anchor(record["id"]), text))
+
+
+def finish(app: Sphinx, failure: Exception | None) -> None:
+    """Write claims.json, keep of MathJax what pages load, and make pages silent when opened as files."""
+    if failure is not None or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    (out / "claims.json").write_text(json.dumps(list(collect(app).values()), indent=1), encoding="utf-8")
+    mathjax = out / "_static" / "mathjax"
+    for path in sorted(mathjax.rglob("*")):
+        if path.is_file() and not path.relative_to(mathjax).as_posix().startswith(MATH):
+            path.unlink()
+    for path in out.rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        if PRELOAD.search(page):
+            path.write_text(PRELOAD.sub("", page), encoding="utf-8")
+
+
+def git(*words: str) -> str:
+    """What git says, or nothing where there is no git or no answer."""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def configure(_app: Sphinx, config: Any) -> None:
+    """Footer with version and date of the checkout; launch buttons where it has a GitHub remote, and only there."""
+    options = config.html_theme_options
+    date = git("log", "-1", "--format=%cs") or "uncommitted"
+    options["extra_footer"] = f"<p>Version {__version__}, {date}. Code BSD-3-Clause, text and figures CC-BY-4.0.</p>"
+    remote = re.search(r"github\.com[:/]([^/]+/[^/]+?)(\.git)?$", git("remote", "get-url", "origin"))
+    if remote:
+        options["repository_url"] = f"https://github.com/{remote[1]}"
+        options["repository_branch"] = "main"
+        options["use_repository_button"] = True
+        options["launch_buttons"] = {
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+            "notebook_interface": "jupyterlab",
+        }
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the parts."""
+    app.add_node(ClaimReference)
+    app.add_directive("scoreboard", Scoreboard)
+    app.add_role("claim", ClaimRole())
+    app.connect("config-inited", configure)
+    app.connect("doctree-resolved", resolve)
+    app.connect("build-finished", finish, priority=900)
+    return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
