@@ -22,7 +22,7 @@ def lock(name: str, wanted: list[str]) -> None:
     lines = [line.split("+")[0] for line in found.splitlines() if not line.startswith(("pip==", "wheel=="))]
     if not any(want.startswith("setuptools") for want in wanted):
         lines = [line for line in lines if not line.startswith("setuptools==")]
-    header = "# Exact versions, made by `make lock` from the ranges in pyproject.toml. Python 3.11 to 3.13.\n"
+    header = "# Exact versions, made by `make lock` from the ranges in pyproject.toml. Run on Python 3.11.\n"
     (ROOT / name).write_text(header + "\n".join(sorted(lines, key=str.lower)) + "\n", encoding="utf-8")
 
 

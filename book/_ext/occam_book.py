@@ -12,6 +12,7 @@ from typing import Any
 import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -59,16 +60,20 @@ def reseeded(record: dict[str, Any]) -> str:
     return f"{same} of {counted['seeds']}" + ("" if fresh else " (stale)")
 
 
+def depend(env: BuildEnvironment, pattern: str) -> None:
+    """Build the present page again when a file of the checkout that matches has changed."""
+    for path in ROOT.glob(pattern):
+        env.note_dependency(str(path))
+
+
 class Scoreboard(SphinxDirective):
     """``{scoreboard}``: one row a claim, made from the notebooks' stored outputs."""
 
     def run(self) -> list[nodes.Node]:
         """The table, and a line that counts the verdicts."""
         rows = collect(self.env.app)
-        for name in notebooks(self.env.app):
-            self.env.note_dependency(str(ROOT / f"{name}.ipynb"))
-        for file in [*ROOT.glob("results/reseed/*.json"), *ROOT.glob("lib/occamnets/*.py")]:
-            self.env.note_dependency(str(file))
+        for pattern in ("notebooks/*/*.ipynb", "results/reseed/*.json", "lib/occamnets/*.py"):
+            depend(self.env, pattern)
         verdicts = [record["verdict"] for record in rows.values()]
         counts = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in claims.MARK)
         head = ("Verdict", "Claim", "Measured", "Predicted", "Whose", "Other seeds")
@@ -108,6 +113,7 @@ class ClaimRole(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """A pending link."""
+        depend(self.env, "notebooks/*/*.ipynb")
         node = ClaimReference("", claim=self.text, verdict=True)
         self.set_source_info(node)
         return [node], []
@@ -151,8 +157,14 @@ def git(*words: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def configure(_app: Sphinx, config: Any) -> None:
-    """Footer with version and date of the checkout; launch buttons where it has a GitHub remote, and only there."""
+def configure(app: Sphinx, config: Any) -> None:
+    """Footer with version and date of the checkout; launch buttons where it has a GitHub remote, and only there.
+
+    Jupyter Book always loads sphinx_thebe, whose scripts come from a CDN: it is taken out.
+    """
+    for event in app.events.listeners.values():
+        event[:] = [listener for listener in event if not listener.handler.__module__.startswith("sphinx_thebe")]
+    app.registry.css_files[:] = [file for file in app.registry.css_files if file[0] != "sphinx-thebe.css"]
     options = config.html_theme_options
     date = git("log", "-1", "--format=%cs") or "uncommitted"
     options["extra_footer"] = f"<p>Version {__version__}, {date}. Code BSD-3-Clause, text and figures CC-BY-4.0.</p>"

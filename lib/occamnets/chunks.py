@@ -5,7 +5,7 @@ The seeds depend on the stream and the chunk's number alone, so a call gives the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -29,7 +29,7 @@ def run(
     stream: np.random.SeedSequence,
     device: str = "cpu",
     label: str = "",
-) -> Iterator[Result]:
+) -> Iterable[Result]:
     """``work(count, generator)`` for chunks of ``size`` draws that add up to ``draws``; results in order, as they come.
 
     Runs on joblib's backend: one process unless a ``joblib.parallel_config`` says otherwise, and one torch thread a

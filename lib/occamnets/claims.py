@@ -168,15 +168,24 @@ def from_payload(payload: Mapping[str, Any]) -> Claim:
 
 
 def rounded(value: float, error: float) -> str:
-    """A number to the two digits that its error supports, with the error; six digits where there is no error.
+    """A number to the two digits that its error supports, with the error; plain where there is no error.
 
     >>> rounded(0.0078125, 0.00014)
     '0.00781 \u00b1 0.00014'
     """
     if error == 0:
-        return f"{value:.6g}"
+        return plain(value)
     places = max(0, 1 - int(f"{error:e}".split("e")[1]))
     return f"{value:.{places}f} \u00b1 {error:.{places}f}"
+
+
+def plain(value: float) -> str:
+    """A whole number in full, any other to six digits.
+
+    >>> plain(347326352), plain(1 / 3)
+    ('347326352', '0.333333')
+    """
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.6g}"
 
 
 def _measured(estimate: Estimate) -> tuple[str, str]:
@@ -191,8 +200,8 @@ def predicted(rule: Rule) -> str:
     sign = {"above": "> ", "below": "< "}.get(rule.kind, "")
     limit = {"above": rule.predicted + rule.delta, "below": rule.predicted - rule.delta}
     if rule.kind in limit:
-        return f"{sign}{limit[rule.kind]:.6g}"
-    return "the law" if rule.kind == "exact law" else f"{rule.predicted:.6g}"
+        return sign + plain(limit[rule.kind])
+    return "the law" if rule.kind == "exact law" else plain(rule.predicted)
 
 
 def text(payload: Mapping[str, Any]) -> str:
@@ -208,7 +217,7 @@ def text(payload: Mapping[str, Any]) -> str:
 def _line(rule: Rule, estimate: Estimate) -> str:
     measured = "; ".join(filter(None, _measured(estimate)))
     verdict = decide(rule, estimate)
-    return f"predicted {predicted(rule)}, tolerance {rule.delta:.6g}, measured \u27e8{measured}\u27e9, {verdict}"
+    return f"predicted {predicted(rule)}, tolerance {plain(rule.delta)}, measured \u27e8{measured}\u27e9, {verdict}"
 
 
 def card(payload: Mapping[str, Any]) -> str:
@@ -247,7 +256,7 @@ def _row(name: str, rule: Rule, estimate: Estimate, outcome: str) -> str:
         escape(name),
         f"{figure}<br><small>{behind}</small>",
         escape(predicted(rule)),
-        f"{rule.delta:.6g}",
+        plain(rule.delta),
         outcome,
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

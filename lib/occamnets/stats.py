@@ -209,7 +209,7 @@ def total_variation_null(law: Float[np.ndarray, " cells"], n: int) -> tuple[floa
     return float(spread.sum() / np.sqrt(2 * np.pi)), float(np.sqrt((1 - 2 / np.pi) * (spread**2).sum()) / 2)
 
 
-def law_test(counts: Int[np.ndarray, " cells"], law: Float[np.ndarray, " cells"], *, of: str = "draw") -> Estimate:
+def law_test(counts: Int[np.ndarray, " counts"], law: Float[np.ndarray, " cells"], *, of: str = "draw") -> Estimate:
     """Chi-square test of counts against a law, as the estimate that `exact_law` judges.
 
     The value is the total variation between pooled shares and law, its error the spread of that number under the law,
