@@ -95,3 +95,18 @@ def test_other_numbers_of_inputs_are_refused(n):
 def test_a_largest_weight_below_one_is_refused():
     with pytest.raises(ValueError, match=r"largest = 0: .*1 or more"):
         boolean.zero_threshold_functions(2, largest=0)
+
+
+def test_regions_are_counted_as_the_functions_are_and_beyond():
+    primes = {3: (3, 5), 4: (5, 7, 11), 5: (7, 11, 13, 17), 6: (11, 13, 17, 19, 23)}
+    assert [boolean.zero_threshold_regions(n, p) for n, p in primes.items()] == [32, 370, 11292, 1066044]
+
+
+def test_primes_that_are_too_small_give_another_number():
+    assert boolean.zero_threshold_regions(5, (3, 5, 7, 11, 13)) != 11292
+
+
+@pytest.mark.parametrize(("n", "primes"), [(2, (3, 5)), (5, (7, 11, 13)), (3, (3, 67))])
+def test_counting_regions_says_what_it_needs(n, primes):
+    with pytest.raises(ValueError, match="different primes up to 61"):
+        boolean.zero_threshold_regions(n, primes)

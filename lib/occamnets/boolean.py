@@ -7,10 +7,13 @@ is the order of the published code for Valle-Perez et al. 2018. Packed, the tabl
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import combinations_with_replacement, permutations
+from math import prod
 
 import numpy as np
-from jaxtyping import Bool, Int, Int8, UInt8
+from jaxtyping import Bool, Int, Int8, Num, UInt8, UInt64
 
 LARGEST = {1: 1, 2: 2, 3: 3, 4: 5, 5: 9}
 """Largest integer weight that the zero-threshold functions of ``n`` inputs need; found by raising it."""
@@ -100,3 +103,46 @@ def zero_threshold_functions(n: int, *, largest: int | None = None) -> Bool[np.n
     scores = np.array(list(weights)) @ cube(n).T
     tables = unpack(np.unique(pack(scores[(scores[:, 1:] != 0).all(axis=1)] > 0), axis=0), n)
     return unpack(np.unique(pack(tables[:, input_orders(n)]).reshape(-1, max(1, 2**n // 8)), axis=0), n)
+
+
+def zero_threshold_regions(n: int, primes: Sequence[int]) -> int:
+    """How many functions `zero_threshold_functions` has, counted without listing them, for ``n >= 3``.
+
+    A function is a region between the hyperplanes ``w.x = 0``; by Zaslavsky's theorem there are ``|chi(-1)|`` of them,
+    ``chi`` the characteristic polynomial. For a prime ``q`` above every minor of a 0/1 matrix with ``n`` columns,
+    ``chi(q)`` is the number of points of ``F_q^n`` on no hyperplane (Athanasiadis 1996), which is ``q - 1`` times the
+    number with first coordinate 1, a monic polynomial of degree ``n - 1`` that ``n - 1`` primes fix. Smaller primes
+    give a wrong number. ``ValueError`` for ``n < 3``, fewer primes than that, or a prime above 61.
+
+    >>> zero_threshold_regions(4, (5, 7, 11))
+    370
+    """
+    if n < 3 or len(set(primes)) < n - 1 or max(primes) > 61:
+        raise ValueError(f"n = {n}, primes {tuple(primes)}: need n >= 3 and at least n - 1 different primes up to 61")
+    lower = {q: _points_off(n, q) - q ** (n - 1) for q in primes}
+    basis = {q: prod(Fraction(-1 - p, q - p) for p in primes if p != q) for q in primes}
+    return int(2 * abs((-1) ** (n - 1) + sum(lower[q] * basis[q] for q in primes)))
+
+
+def _points_off(n: int, q: int) -> int:
+    """Points of ``F_q^n`` with first coordinate 1 at which no nonempty subset of coordinates sums to 0.
+
+    The subset sums of a partial point are the bits of one integer, and points with the same sums are counted together.
+    """
+    sums, ways = np.array([0b11], dtype=np.uint64), np.array([1])
+    for _ in range(n - 3):
+        sums, parts = map(np.concatenate, zip(*_one_more_coordinate(sums, ways, q), strict=True))
+        sums, which = np.unique(sums, return_inverse=True)
+        ways = np.bincount(which, weights=parts)
+    return sum(int(w @ (q - np.bitwise_count(s))) for s, w in _one_more_coordinate(sums, ways, q))
+
+
+def _one_more_coordinate(
+    sums: UInt64[np.ndarray, " points"], ways: Num[np.ndarray, " points"], q: int
+) -> Iterator[tuple[UInt64[np.ndarray, " kept"], Num[np.ndarray, " kept"]]]:
+    """For each coordinate that keeps 0 out: the subset sums with it, and how often each set of sums comes."""
+    full = np.uint64(2**q - 1)
+    for r in np.arange(1, q, dtype=np.uint64):
+        turned = (sums << r & full) | sums >> (q - r)
+        allowed = turned & 1 == 0
+        yield (sums | turned)[allowed], ways[allowed]

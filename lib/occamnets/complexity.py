@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import entropy as shannon
 
+from occamnets.boolean import cube
+
 BLOCK = 4096
 """Strings parsed together: keeps the run-length table of 128-bit strings near one megabyte."""
 
@@ -64,3 +66,26 @@ def lz_complexity(strings: Bool[np.ndarray, "batch length"]) -> Float[np.ndarray
     words = (lz76_words(strings) + lz76_words(strings[:, ::-1])) / 2
     constant = (strings == strings[:, :1]).all(axis=1)
     return np.log2(length) * np.where(constant, 1.0, words)
+
+
+def formula_sizes(n: int) -> dict[int, int]:
+    """The fewest binary connectives (and, or; negation is free) in a formula of each Boolean function of ``n`` inputs.
+
+    Keys are truth tables read as binary numbers, first entry highest. Found by exhaustion: each level combines all
+    pairs of functions whose formulas have one connective fewer between them. ``ValueError`` unless ``1 <= n <= 3``.
+    (``K_Bool`` of Mingard et al. 2019)
+
+    >>> formula_sizes(2)[0b0110], formula_sizes(2)[0b0001]
+    (3, 1)
+    """
+    if not 1 <= n <= 3:
+        raise ValueError(f"n = {n}: shortest formulas are found by exhaustion, for n from 1 to 3")
+    full = 2**2**n - 1
+    literals = [int("".join(map(str, x)), 2) for x in cube(n).T]
+    levels = [{f ^ flip for f in literals for flip in (0, full)}]
+    known = set(levels[0])
+    while len(known) < 2**2**n:
+        made = {a & b for left, right in zip(levels, reversed(levels), strict=True) for a in left for b in right}
+        levels.append((made | {full ^ f for f in made}) - known)
+        known |= levels[-1]
+    return {f: size for size, level in enumerate(levels) for f in level}
