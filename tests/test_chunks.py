@@ -1,5 +1,7 @@
 """Long work in chunks: one seed a chunk, the same numbers on one worker or two."""
 
+import time
+
 import joblib
 import numpy as np
 import pytest
@@ -44,6 +46,17 @@ def test_one_worker_and_two_give_the_same_numbers(monkeypatch):
     with joblib.parallel_config(backend="loky", n_jobs=2):
         together = counted()
     assert (alone == together).all()
+
+
+def test_results_come_in_order_also_when_the_first_is_late():
+    alone = seen(draws=4, size=1)
+
+    def late(count, gen):
+        time.sleep(0.5 * (gen.initial_seed() == alone[0][1]))
+        return count, gen.initial_seed()
+
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        assert list(chunks.run(late, 4, 1, stream=STREAM)) == alone
 
 
 def test_work_has_one_thread_and_the_caller_keeps_hers():

@@ -182,7 +182,7 @@ def rounded(value: float, error: float) -> str:
 def plain(value: float) -> str:
     """A whole number in full, any other to six digits.
 
-    >>> plain(347326352), plain(1 / 3)
+    >>> plain(347326352.0), plain(1 / 3)
     ('347326352', '0.333333')
     """
     return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.6g}"
