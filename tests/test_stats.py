@@ -225,3 +225,17 @@ def test_the_detectable_distance_is_found_99_times_in_100_in_the_worst_case(cell
         power.append((scipy_stats.chisquare(drawn, n * law, axis=1).pvalue < 1e-6).mean())
     assert abs(power[0] - 0.99) < 5 * (0.99 * 0.01 / replicates) ** 0.5
     assert power[1] >= power[0]
+
+
+def test_a_difference_is_no_narrower_than_the_intervals_that_it_comes_from():
+    few = stats.over_runs(np.linspace(0.0, 1.0, 20))
+    many = stats.mean(np.linspace(0.0, 1.0, 1000))
+    gap = stats.difference(few, many)
+    assert gap.high - gap.value == pytest.approx(np.hypot(few.high - few.value, many.high - many.value))
+    assert (gap.n, gap.of) == (20, "training run")
+
+
+def test_an_exact_number_adds_no_error_and_no_sample():
+    draws = stats.mean(np.array([0.0, 1.0, 1.0, 0.0]))
+    gap = stats.difference(stats.exact(1), draws)
+    assert (gap.value, gap.error, gap.n, gap.of) == (0.5, draws.error, 4, "draw")

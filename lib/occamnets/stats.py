@@ -159,9 +159,15 @@ def proportion(successes: int | np.integer, n: int | np.integer, *, of: str = "d
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:
-    """``a - b`` for independent estimates, five standard errors wide; ``n`` is the smaller of the two."""
+    """``a - b`` for independent estimates: five standard errors, or the two intervals in quadrature where that is wider.
+
+    ``n`` and its unit are those of the smaller sample; an exact number counts as no sample.
+    """
     value, error = a.value - b.value, float(np.hypot(a.error, b.error))
-    return Estimate(value, error, value - WIDTH * error, value + WIDTH * error, min(a.n, b.n), a.of)
+    below = max(WIDTH * error, float(np.hypot(a.value - a.low, b.high - b.value)))
+    above = max(WIDTH * error, float(np.hypot(a.high - a.value, b.value - b.low)))
+    smaller = min((e for e in (a, b) if e.error > 0), key=lambda e: e.n, default=a)
+    return Estimate(value, error, value - below, value + above, smaller.n, smaller.of)
 
 
 class Pooled(NamedTuple):
