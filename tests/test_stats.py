@@ -237,5 +237,5 @@ def test_a_difference_is_no_narrower_than_the_intervals_that_it_comes_from():
 
 def test_an_exact_number_adds_no_error_and_no_sample():
     draws = stats.mean(np.array([0.0, 1.0, 1.0, 0.0]))
-    gap = stats.difference(stats.exact(1), draws)
+    gap = stats.difference(stats.exact(1.0), draws)
     assert (gap.value, gap.error, gap.n, gap.of) == (0.5, draws.error, 4, "draw")
