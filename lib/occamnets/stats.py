@@ -159,7 +159,7 @@ def proportion(successes: int | np.integer, n: int | np.integer, *, of: str = "d
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:
-    """``a - b`` for independent estimates: five standard errors, or the two intervals in quadrature where that is wider.
+    """``a - b`` for independent estimates: five standard errors, or both intervals in quadrature where that is wider.
 
     ``n`` and its unit are those of the smaller sample; an exact number counts as no sample.
     """
