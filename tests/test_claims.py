@@ -136,11 +136,26 @@ def test_the_payload_is_plain_data_and_gives_the_claim_back(settle):
         )
 
 
-def test_the_scoreboard_shows_the_member_nearest_to_breaking_its_rule(settle):
-    estimates = {"far": measured(0.5), "near": measured(0.54), "middle": measured(0.48)}
-    output = settle(estimate=estimates, controls=[must_fail("wrong", rule=WRONG, estimate=measured(0.5))])
+@pytest.mark.parametrize(
+    ("rule", "values", "p_values"),
+    [
+        (HALF, (0.5, 0.54, 0.47), (None, None, None)),
+        (HALF, (0.5, 0.46, 0.53), (None, None, None)),
+        (stats.above(0.0, 0.1), (0.9, 0.3, 0.4), (None, None, None)),
+        (stats.below(1.0, 0.1), (0.1, 0.7, 0.6), (None, None, None)),
+        (stats.identity(0.5, 0.2), (0.5, 0.65, 0.4), (None, None, None)),
+        (stats.exact_law(0.1), (0.5, 0.5, 0.5), (0.9, 0.01, 0.5)),
+    ],
+)
+def test_the_scoreboard_shows_the_member_nearest_to_breaking_its_rule(settle, rule, values, p_values):
+    estimates = {
+        name: measured(value)._replace(n=n, p_value=p_value, detectable=0.01)
+        for name, value, p_value, n in zip(("far", "near", "middle"), values, p_values, (1, 2, 3), strict=True)
+    }
+    output = settle(rule=rule, estimate=estimates, controls=[must_fail("wrong", rule=WRONG, estimate=measured(0.5))])
     row = claims.record(payload_of(output), "chapter/01.ipynb")
-    assert (row["measured"], row["predicted"], row["delta"], row["n"]) == (0.54, 0.5, 0.1, 2500)
+    assert (row["measured"], row["n"]) == (values[1], 2)
+    assert (row["test"], row["predicted"], row["delta"]) == rule
     assert (row["id"], row["verdict"], row["notebook"]) == ("chapter/name", "holds", "chapter/01.ipynb")
 
 
