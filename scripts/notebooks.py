@@ -53,7 +53,8 @@ def run(path: Path, scale: str, device: str) -> str:
     notebook, seconds = execute(path, scale=scale, seed=0, device=device)
     if scale == "paper":
         made = results.provenance(scale=scale, seed=0, device=device, seconds=seconds)
-        results.write(f"paper/{name(path)}", {"provenance": made, "claims": settled(notebook)})
+        code = results.code_hash(notebook)
+        results.write(f"paper/{name(path)}", {"provenance": made, "code": code, "claims": settled(notebook)})
     else:
         old = nbformat.read(path, as_version=4)
         for before, after in zip(old.cells, notebook.cells, strict=True):

@@ -212,7 +212,7 @@ def test_total_variation_under_the_law_against_monte_carlo(law):
 
 @pytest.mark.parametrize("cells", [4, 64])
 def test_the_detectable_distance_is_found_99_times_in_100_in_the_worst_case(cells):
-    n, replicates = 100_000, 2000
+    n, replicates = 1_000_000, 20_000
     gen = np.random.default_rng(np.random.SeedSequence(3))
     law = np.full(cells, 1 / cells)
     distance = stats.law_test(gen.multinomial(n, law), law).detectable
@@ -239,3 +239,10 @@ def test_an_exact_number_adds_no_error_and_no_sample():
     draws = stats.mean(np.array([0.0, 1.0, 1.0, 0.0]))
     gap = stats.difference(stats.exact(1.0), draws)
     assert (gap.value, gap.error, gap.n, gap.of) == (0.5, draws.error, 4, "draw")
+
+
+def test_the_long_side_of_an_interval_is_turned_round_by_subtraction():
+    rare = stats.proportion(1, 100)
+    assert rare.high - rare.value > 5 * rare.error
+    assert stats.difference(rare, stats.exact(0.0)).high == pytest.approx(rare.high)
+    assert stats.difference(stats.exact(0.0), rare).low == pytest.approx(-rare.high)

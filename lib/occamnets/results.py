@@ -51,9 +51,7 @@ def recorded(notebook: str, claim: str) -> dict[str, Estimate]:
 
 def provenance(*, scale: str, seed: int, device: str, seconds: float) -> dict[str, Any]:
     """What made a record: settings, seconds, versions, processor and commit."""
-    git = subprocess.run(
-        ["git", "rev-parse", "--verify", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    commit = _git("rev-parse", "--verify", "HEAD") or "unknown"
     return {
         "scale": scale,
         "seed": seed,
@@ -64,8 +62,13 @@ def provenance(*, scale: str, seed: int, device: str, seconds: float) -> dict[st
             **{name: version(name) for name in ("numpy", "scipy", "torch")},
         },
         "machine": platform.machine(),
-        "commit": git.stdout.strip() or "unknown",
+        "commit": commit + (" with changes" if _git("status", "--porcelain", "lib", "notebooks", "scripts") else ""),
     }
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def imported(path: Path) -> set[str]:

@@ -19,7 +19,7 @@ class Settings(NamedTuple):
     """The three things that may change between runs of one notebook."""
 
     scale: str
-    """``book`` (a laptop's minute) or ``paper`` (the papers' sizes)"""
+    """``book`` (a laptop's minute) or ``paper`` (larger sizes, the papers' where one machine reaches them)"""
     seed: int
     """0 in the printed book"""
     device: str
