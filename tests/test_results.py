@@ -81,6 +81,7 @@ def test_the_hash_sees_code_and_nothing_else_of_a_notebook():
     base = results.code_hash(notebook())
     assert base == results.code_hash(notebook(text="# Another title", outputs=[{"data": {}}]))
     assert base == results.code_hash(notebook(code=CELL.splitlines(keepends=True)))
+    assert base == results.code_hash(notebook(code=CELL + "# a remark\n"))
     assert base != results.code_hash(notebook(code=CELL + "x = 1\n"))
 
 
@@ -88,15 +89,22 @@ def test_the_hash_sees_code_and_nothing_else_of_a_notebook():
 def test_the_hash_sees_the_modules_behind_the_code(modules, module):
     base = results.code_hash(notebook())
     with (modules / f"{module}.py").open("a") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = 1\n")
     assert results.code_hash(notebook()) != base
+
+
+def test_the_hash_is_blind_to_docstrings_and_comments(modules):
+    base = results.code_hash(notebook())
+    path = modules / "prior.py"
+    path.write_text('"""Other words."""\n# and a remark\n' + path.read_text().split('"""', 2)[2])
+    assert results.code_hash(notebook()) == base
 
 
 @pytest.mark.parametrize("module", ["plots", "results", "settings", "complexity"])  # drawing, or not imported
 def test_the_hash_is_blind_to_modules_that_cannot_matter(modules, module):
     base = results.code_hash(notebook())
     with (modules / f"{module}.py").open("a") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = 1\n")
     assert results.code_hash(notebook()) == base
 
 

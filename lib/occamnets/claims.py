@@ -37,17 +37,24 @@ class Member(NamedTuple):
     """One number of a claim; a claim with several is a family and holds if all of them do."""
 
     name: str
+    """which number of the family; empty if it is the only one"""
     rule: Rule
+    """what is predicted of it"""
     estimate: Estimate
+    """what was measured"""
 
 
 class Control(NamedTuple):
     """A measurement whose outcome was stated beforehand."""
 
     name: str
+    """what is different from the claim"""
     expect: Literal["holds", "fails"]
+    """the outcome that was stated"""
     rule: Rule | None = None
+    """its own rule, or the claim's"""
     estimate: Estimate | None = None
+    """its own measurement, or the claim's"""
 
 
 class Claim(NamedTuple):
@@ -66,7 +73,9 @@ class Claim(NamedTuple):
     unit: str
     """of prediction, tolerance and measurement"""
     members: tuple[Member, ...]
+    """the numbers that the claim is about"""
     controls: tuple[Control, ...]
+    """what must come out as stated for the verdict to count"""
 
 
 def must_fail(name: str, *, rule: Rule | None = None, estimate: Estimate | None = None) -> Control:

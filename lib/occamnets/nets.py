@@ -43,8 +43,11 @@ class Network(NamedTuple):
     """A random dense network: layers, what lies between them, and the unit-scale law of its weights and biases."""
 
     layers: tuple[Layer, ...]
+    """first to last"""
     activation: Callable[[torch.Tensor], torch.Tensor] = torch.relu
+    """applied between layers, not after the last"""
     law: Law = gaussian
+    """of all weights and biases, before scaling"""
 
 
 def perceptron(n: int, *, law: Law = gaussian, weight_sd: float = 1.0, bias_sd: float = 0.0) -> Network:

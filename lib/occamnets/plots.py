@@ -11,8 +11,12 @@ from matplotlib.axes import Axes
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Six colours that colour-blind readers can tell apart (Okabe and Ito), the style file's cycle."""
-DATA, OTHER, THIRD = PALETTE[:3]
-"""The first three data sets: blue, vermilion, green."""
+DATA = PALETTE[0]
+"""The first data set, blue."""
+OTHER = PALETTE[1]
+"""The second data set, vermilion."""
+THIRD = PALETTE[2]
+"""The third data set, green."""
 THEORY = "#1b1b1b"
 """The theory's line, black."""
 CONTROL = "#8c8c8c"

@@ -16,7 +16,10 @@ from IPython.core.inputtransformer2 import TransformerManager
 from occamnets.stats import Estimate
 
 ROOT = Path(__file__).parents[2]
-"""The checkout; the library is installed from it in place."""
+"""The checkout; the library is installed from it in place.
+
+:meta hide-value:
+"""
 FOLDER = ROOT / "results"
 DRAWING = {"plots", "results"}
 """Modules that cannot change a verdict, left out of `code_hash`."""
@@ -89,14 +92,29 @@ def _imported(tree: ast.AST) -> set[str]:
 
 
 def code_hash(notebook: dict[str, Any]) -> str:
-    """A hash of a notebook's code and of the library modules behind it: a record with another hash is stale."""
-    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    plain = TransformerManager().transform_cell
-    waiting, modules = set().union(*(_imported(ast.parse(plain(source))) for source in sources)), {}
+    """A hash of a notebook's code and of the library modules behind it: a record with another hash is stale.
+
+    Comments, layout and docstrings do not count.
+    """
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    trees = [ast.parse(TransformerManager().transform_cell(cell)) for cell in cells]
+    waiting, modules = set().union(*map(_imported, trees)), {}
     while waiting:
         name = waiting.pop()
         path = Path(__file__).with_name(f"{name}.py")
         if name not in DRAWING and name not in modules and path.exists():
-            modules[name] = path.read_text(encoding="utf-8")
+            modules[name] = _bare(ast.parse(path.read_text(encoding="utf-8")))
             waiting |= imported(path)
-    return sha256(json.dumps([sources, sorted(modules.items())]).encode()).hexdigest()[:16]
+    return sha256(json.dumps([list(map(_bare, trees)), sorted(modules.items())]).encode()).hexdigest()[:16]
+
+
+def _bare(tree: ast.AST) -> str:
+    """The code without comments and docstrings, in one layout."""
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -50,8 +50,11 @@ class Rule(NamedTuple):
     """What is predicted and how far off it may be; make one with the five functions below."""
 
     kind: Literal["agreement", "above", "below", "identity", "exact law"]
+    """which of the five"""
     predicted: float
+    """the prediction, in the claim's unit; 0 for an exact law"""
     delta: float
+    """the tolerance, the gap of a direction, or the rounding bound of an identity"""
 
 
 def agreement(predicted: float, delta: float) -> Rule:
