@@ -4,13 +4,11 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from occamnets import boolean
-
-settings.load_profile("ci")  # the same cases in every run, and no time limit a case
 
 batches = st.integers(1, 6).flatmap(
     lambda n: arrays.array_shapes(min_dims=0, max_dims=2).flatmap(lambda s: arrays.arrays(bool, (*s, 2**n)))

@@ -4,13 +4,11 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from occamnets import boolean, complexity
-
-settings.load_profile("ci")  # the same cases in every run, and no time limit a case
 
 
 def plain_words(string):

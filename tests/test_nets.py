@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from occamnets import boolean, chunks, nets, stats
-
-settings.load_profile("ci")  # the same cases in every run, and no time limit a case
 
 CUBE = torch.as_tensor(boolean.cube(3), dtype=torch.float64)
 

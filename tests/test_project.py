@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ import occamnets
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRA = PROJECT["optional-dependencies"]
+FILES = SimpleNamespace(css_files=[])
 
 
 def locked(name):
@@ -82,3 +84,31 @@ def test_every_page_stands_in_the_table_of_contents_once():
     toc = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
     pages = [*ROOT.glob("book/*.md"), *ROOT.glob("notebooks/*/*.md"), *ROOT.glob("notebooks/*/*.ipynb")]
     assert sorted(toc) == sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in pages)
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "book/_ext"))
+    import occam_book
+
+    return occam_book
+
+
+@pytest.mark.parametrize(
+    ("remote", "buttons"),
+    [
+        ("", False),
+        ("/somewhere/occams-networks", False),
+        ("https://github.com/someone/occams-networks.git", True),
+        ("git@github.com:someone/occams-networks.git", True),
+    ],
+)
+def test_launch_buttons_appear_with_a_github_remote_and_only_then(extension, monkeypatch, remote, buttons):
+    monkeypatch.setattr(extension, "git", lambda *words: remote if words[0] == "remote" else "2026-01-01")
+    config = SimpleNamespace(html_theme_options={})
+    extension.configure(SimpleNamespace(events=SimpleNamespace(listeners={}), registry=FILES), config)
+    assert ("launch_buttons" in config.html_theme_options) is buttons
+    assert config.html_theme_options.get("repository_url", "https://github.com/someone/occams-networks") == (
+        "https://github.com/someone/occams-networks"
+    )
+    assert occamnets.__version__ in config.html_theme_options["extra_footer"]

@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats as scipy_stats
 
 from occamnets import stats
-
-settings.load_profile("ci")  # the same cases in every run, and no time limit a case
 
 eighths = st.integers(-80, 80).map(lambda k: k / 8)  # sums of these are exact, so that boundaries are met
 widths = st.integers(0, 40).map(lambda k: k / 8)
