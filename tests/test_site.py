@@ -29,6 +29,9 @@ CONTRAST = """() => [...document.querySelectorAll('.claim-says, .claim-verdict, 
     const [a, b] = [getComputedStyle(e).color, getComputedStyle(e.closest('.claim')).backgroundColor].map(light);
     return (Math.max(a, b) + .05) / (Math.min(a, b) + .05); })"""
 """WCAG contrast ratio of every text in a claim card against the card."""
+STRAY_DOLLARS = """() => [...document.querySelectorAll('article p, article li, article td')]
+    .flatMap(e => [...e.childNodes]).filter(n => n.nodeType === 3 && n.data.includes('$')).map(n => n.data)"""
+"""Text in which a formula's sign is left over: mathematics that was not recognised."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -130,6 +133,7 @@ def test_pages_are_silent_offline_and_fully_rendered(browser, server, site, page
                 assert errors == [], name
             raw = page.locator("mjx-merror, .math:not(:has(mjx-container)):not(:empty)")
             assert raw.count() == 0, (start, name, raw.all_inner_texts())
+            assert page.evaluate(STRAY_DOLLARS) == [], (start, name)
             page.context.close()
 
 
