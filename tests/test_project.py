@@ -1,7 +1,10 @@
 """The files around the book agree with one another."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,3 +115,10 @@ def test_launch_buttons_appear_with_a_github_remote_and_only_then(extension, mon
         "https://github.com/someone/occams-networks"
     )
     assert occamnets.__version__ in config.html_theme_options["extra_footer"]
+
+
+def test_jupyterlab_accepts_its_myst_extension():
+    calm = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    command = [Path(sys.executable).with_name("jupyter"), "labextension", "list"]
+    done = subprocess.run(command, env=calm, capture_output=True, text=True, check=False)
+    assert re.search(r"jupyterlab-myst .*enabled.*OK", done.stdout + done.stderr), done.stderr
