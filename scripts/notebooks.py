@@ -35,7 +35,7 @@ def execute(path: Path, *, scale: str, seed: int, device: str) -> tuple[Any, flo
     """A fresh run of a notebook in its own folder, and its seconds."""
     notebook = nbformat.read(path, as_version=4)
     settings = {"OCCAM_SCALE": scale, "OCCAM_SEED": str(seed), "OCCAM_DEVICE": device}
-    client = NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False)
+    client = NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False, coalesce_streams=True)
     client.resources = {"metadata": {"path": str(path.parent)}}
     start = time.perf_counter()
     client.execute(env={**os.environ, **QUIET, **ONE_THREAD, **settings})
