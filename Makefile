@@ -5,6 +5,7 @@ NB ?=
 SCALE ?= book
 DEVICE ?= cpu
 SEEDS ?= 5
+JOBS ?= 2
 
 BIN := .venv/bin
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -13,7 +14,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
-	@echo; echo "Variables: NB='notebooks/perceptron/01*.ipynb'  SCALE=book|paper  DEVICE=cpu|cuda  SEEDS=5"
+	@echo; echo "Variables: NB='notebooks/perceptron/01*.ipynb'  SCALE=book|paper  DEVICE=cpu|cuda  SEEDS=5  JOBS=2"
 	@echo "           TORCH_INDEX=https://download.pytorch.org/whl/cpu  (on Linux: the small CPU build of torch)"
 
 book: .venv-book/ready ## build the site into _build/html (no torch needed)
@@ -40,10 +41,10 @@ lab: .venv/ready ## open JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 run: .venv/ready ## run notebooks again (NB, SCALE, DEVICE); paper scale writes results/ alone
-	$(BIN)/python scripts/notebooks.py run $(NB) --scale $(SCALE) --device $(DEVICE)
+	$(BIN)/python scripts/notebooks.py run $(NB) --scale $(SCALE) --device $(DEVICE) --jobs $(JOBS)
 
 reseed: .venv/ready ## run notebooks under other seeds (NB, SEEDS) and record their verdicts
-	$(BIN)/python scripts/notebooks.py reseed $(NB) --seeds $(SEEDS)
+	$(BIN)/python scripts/notebooks.py reseed $(NB) --seeds $(SEEDS) --jobs $(JOBS)
 
 lock: ## write both lock files anew from pyproject.toml
 	$(PYTHON) scripts/lock.py

@@ -31,14 +31,17 @@ METADATA = {
 }
 
 
-def execute(path: Path, *, scale: str, seed: int, device: str) -> tuple[Any, float]:
-    """A fresh run of a notebook in its own folder, and its seconds."""
+def execute(path: Path, *, scale: str, seed: int, device: str, workers: int = 1) -> tuple[Any, float]:
+    """A fresh run of a notebook in its own folder, its long work on so many workers, and its seconds."""
     notebook = nbformat.read(path, as_version=4)
     settings = {"OCCAM_SCALE": scale, "OCCAM_SEED": str(seed), "OCCAM_DEVICE": device}
     client = NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False, coalesce_streams=True)
     client.resources = {"metadata": {"path": str(path.parent)}}
     start = time.perf_counter()
-    client.execute(env={**os.environ, **QUIET, **ONE_THREAD, **settings})
+    with client.setup_kernel(env={**os.environ, **QUIET, **ONE_THREAD, **settings}):
+        client.kc.execute(f"import joblib; joblib.parallel_config(n_jobs={workers})", silent=True)
+        for i, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, i)
     return notebook, time.perf_counter() - start
 
 
@@ -48,9 +51,9 @@ def settled(notebook: Any) -> list[dict[str, Any]]:
     return [payload for cell in code for payload in claims.payloads(cell.outputs)]
 
 
-def run(path: Path, scale: str, device: str) -> str:
+def run(path: Path, scale: str, device: str, workers: int) -> str:
     """Execute one notebook; write it at book scale, its record at paper scale."""
-    notebook, seconds = execute(path, scale=scale, seed=0, device=device)
+    notebook, seconds = execute(path, scale=scale, seed=0, device=device, workers=workers)
     if scale == "paper":
         made = results.provenance(scale=scale, seed=0, device=device, seconds=seconds)
         code = results.code_hash(notebook)
@@ -106,7 +109,10 @@ def name(path: Path) -> str:
 
 
 def main() -> None:
-    """Read the command line and run the notebooks, two at a time, with a progress bar."""
+    """Read the command line and run the notebooks, ``--jobs`` at a time, with a progress bar.
+
+    At paper scale one notebook after another, each with so many workers.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=("run", "reseed"))
     parser.add_argument("notebooks", nargs="*", type=Path, help="all notebooks when none is named")
@@ -118,12 +124,13 @@ def main() -> None:
     paths = [p.resolve() for p in args.notebooks] or sorted(results.ROOT.glob("notebooks/*/[0-9]*.ipynb"))
     if missing := [str(p) for p in paths if not p.is_file()]:
         parser.error(f"no such notebook: {', '.join(missing)}")
+    together, workers = (1, args.jobs) if args.scale == "paper" else (args.jobs, 1)
     work = (
-        (delayed(run)(p, args.scale, args.device) for p in paths)
+        (delayed(run)(p, args.scale, args.device, workers) for p in paths)
         if args.command == "run"
         else (delayed(reseed)(p, args.seeds) for p in paths)
     )
-    done = Parallel(n_jobs=args.jobs, return_as="generator_unordered")(work)
+    done = Parallel(n_jobs=together, return_as="generator_unordered")(work)
     for line in tqdm(done, total=len(paths), unit="notebook"):
         tqdm.write(line)
 

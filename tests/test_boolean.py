@@ -60,6 +60,12 @@ def test_a_cube_of_impossible_dimension_is_named(n):
         boolean.cube(n)
 
 
+@pytest.mark.parametrize("n", [0, -1])
+def test_a_table_without_inputs_is_refused(n):
+    with pytest.raises(ValueError, match=f"n = {n}: .* 1 input or more"):
+        boolean.unpack(np.zeros(1, dtype=np.uint8), n)
+
+
 def test_bytes_of_another_number_of_inputs_are_refused():
     with pytest.raises(ValueError, match=r"4 bytes do not hold .* n = 7 inputs: 16 do"):
         boolean.unpack(np.zeros(4, dtype=np.uint8), 7)

@@ -311,6 +311,8 @@ def test_an_exact_value_may_not_differ_beyond_rounding(settle):
         ({"members__0__estimate__value": 0.56}, "value: measured 0.56 is stored, 0.5 came out"),
         ({"members__0__estimate__value": 0.44}, "value: measured 0.44 is stored, 0.5 came out"),
         ({"members__0__estimate__error": 0.03}, "error 0.03 is stored"),
+        ({"members__0__estimate__of": "network"}, "units (network) are stored"),
+        ({"members__0__estimate__n": 7}, "7 units"),
         ({"controls__0__rule__predicted": 0.9}, "three quarters: the rule was"),
         ({"controls__0__estimate__value": 0.6}, "three quarters: measured 0.6 is stored"),
         ({"controls": []}, "the controls are not the stored ones"),

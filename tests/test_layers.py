@@ -11,8 +11,8 @@ import occamnets
 
 LIBRARY = Path(occamnets.__file__).parent
 ROOT = LIBRARY.parents[1]
-THEORY = ["boolean", "complexity", "stats"]
-EXPERIMENT = ["chunks", "nets", "prior"]  # each may import those before it
+THEORY = ["boolean", "complexity", "kernels", "stats"]
+EXPERIMENT = ["chunks", "nets", "prior", "train"]  # each may import those before it
 EDGE = ["settings", "claims", "results", "plots"]
 ARRAYS = {"numpy", "scipy", "jaxtyping"}
 DRAWING = {"matplotlib", "seaborn", "IPython"}
@@ -41,7 +41,7 @@ def allowed(module):
         return ARRAYS | theory
     if module in EXPERIMENT:
         below = EXPERIMENT[: EXPERIMENT.index(module)]
-        return ARRAYS | theory | {"torch", "joblib", "tqdm"} | {f"occamnets.{name}" for name in below}
+        return ARRAYS | theory | {"torch", "joblib", "tqdm", "cloudpickle"} | {f"occamnets.{name}" for name in below}
     return ARRAYS | theory | DRAWING | ({"torch"} if module == "settings" else set())
 
 

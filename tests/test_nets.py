@@ -48,6 +48,42 @@ def test_outputs_are_those_of_a_plain_loop_over_the_same_weights(widths, sigma_b
         np.testing.assert_allclose(seen[k], plain, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("sigma_b", [0.0, 0.7])
+def test_a_draw_is_the_law_for_weights_then_biases_layer_by_layer(sigma_b):
+    net = nets.dense((3, 4, 2), sigma_w=1.3, sigma_b=sigma_b, law=nets.uniform)
+    gen, seen = fresh(), nets.draw(net, 5, gen=fresh())
+    for layer, (weights, biases) in zip(net.layers, seen, strict=True):
+        assert (weights == nets.uniform((5, layer.fan_out, layer.fan_in), gen) * layer.weight_sd).all()
+        expected = nets.uniform((5, layer.fan_out, 1), gen) * sigma_b if sigma_b else torch.zeros(1, 1, 1)
+        assert biases.shape == expected.shape
+        assert (biases == expected).all()
+
+
+@pytest.mark.parametrize("sigma_b", [0.0, 0.7])
+def test_outputs_are_a_draw_and_a_forward_pass(sigma_b):
+    net = nets.dense((3, 4, 2), sigma_b=sigma_b)
+    assert (nets.outputs(net, CUBE, 5, gen=fresh()) == nets.forward(net, nets.draw(net, 5, gen=fresh()), CUBE)).all()
+
+
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=4), st.sampled_from([0.0, 0.7]), st.integers(1, 3))
+def test_each_network_answers_inputs_of_its_own_as_if_it_were_alone(widths, sigma_b, count):
+    net = nets.dense(tuple(widths), sigma_w=1.3, sigma_b=sigma_b, activation=torch.tanh)
+    drawn = nets.draw(net, count, gen=fresh())
+    inputs = torch.randn((count, 5, widths[0]), generator=fresh(1), dtype=torch.float64)
+    seen = nets.forward(net, drawn, inputs)
+    assert seen.shape == (count, widths[-1], 5)
+    for k in range(count):
+        mine = [(w[k].double().numpy(), b.expand(count, len(w[k]), 1)[k, :, 0].double().numpy()) for w, b in drawn]
+        plain = np.array([plain_output(x, mine) for x in inputs[k].numpy()]).T
+        np.testing.assert_allclose(seen[k], plain, rtol=1e-9, atol=1e-12)
+
+
+def test_the_same_inputs_for_all_are_a_set_for_each():
+    net = nets.dense((3, 4, 2), sigma_b=0.5)
+    drawn = nets.draw(net, 5, gen=fresh())
+    assert torch.allclose(nets.forward(net, drawn, CUBE), nets.forward(net, drawn, CUBE.expand(5, -1, -1)), rtol=1e-12)
+
+
 @pytest.mark.parametrize("law", [nets.gaussian, nets.uniform])
 def test_a_law_has_mean_0_and_variance_1(law):
     draws = law((200_000,), fresh()).double().numpy()
@@ -107,7 +143,10 @@ def test_a_perceptron_has_weights_at_unit_scale_and_a_dense_layer_by_fan_in():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_precision_follows_the_inputs(dtype):
-    assert nets.outputs(nets.dense((3, 2, 1), sigma_b=1.0), CUBE.to(dtype), 2, gen=fresh()).dtype == dtype
+    net = nets.dense((3, 2, 1), sigma_b=1.0)
+    for inputs in (CUBE.to(dtype), CUBE.to(dtype).expand(2, -1, -1)):
+        assert nets.forward(net, nets.draw(net, 2, gen=fresh()), inputs).dtype == dtype
+    assert nets.outputs(net, CUBE.to(dtype), 2, gen=fresh()).dtype == dtype
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,11 @@ def test_a_notebook_that_is_told_nothing_runs_at_book_scale_with_seed_0_on_the_p
     assert settings.load({}) == ("book", 0, "cpu")
 
 
+def test_only_runs_at_paper_scale_keep_their_chunks():
+    assert settings.load({}).folder is None
+    assert settings.load({"OCCAM_SCALE": "paper"}).folder == settings.CHUNKS
+
+
 def test_all_three_are_read_from_the_environment(monkeypatch):
     for name, value in (("SCALE", "paper"), ("SEED", "1007"), ("DEVICE", "cuda")):
         monkeypatch.setenv(f"OCCAM_{name}", value)

@@ -57,6 +57,8 @@ def pack(tables: Bool[np.ndarray, "*batch points"]) -> UInt8[np.ndarray, "*batch
 
 def unpack(packed: UInt8[np.ndarray, "*batch bytes"], n: int) -> Bool[np.ndarray, "*batch points"]:
     """The truth tables that `pack` packed; ``ValueError`` if the bytes are not those of ``n`` inputs."""
+    if n < 1:
+        raise ValueError(f"n = {n}: a function of bits has 1 input or more")
     if packed.shape[-1] != max(1, 2**n // 8):
         raise ValueError(
             f"{packed.shape[-1]} bytes do not hold a truth table of n = {n} inputs: {max(1, 2**n // 8)} do"

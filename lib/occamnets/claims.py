@@ -357,3 +357,5 @@ def _departures(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
         yield f"measured {a.value:.6g} is stored, {b.value:.6g} came out; they may differ by {allowed:.2g}"
     if abs(a.error - b.error) > 0.5 * max(a.error, b.error):
         yield f"error {a.error:.3g} is stored, {b.error:.3g} came out"
+    if a.of != b.of or abs(a.n - b.n) > 0.1 * max(a.n, b.n):  # how many draws fall into a class may depend on rounding
+        yield f"{a.n} units ({a.of}) are stored, {b.n} ({b.of}) came out"

@@ -85,20 +85,49 @@ def _checked(net: Network) -> Network:
     return net
 
 
+class Parameters(NamedTuple):
+    """The weights and biases of one layer of every network of an ensemble."""
+
+    weights: Float[torch.Tensor, "networks fan_out fan_in"]
+    """one matrix a network"""
+    biases: Float[torch.Tensor, "networks fan_out 1"]
+    """one column a network; without biases, zeros of shape (1, 1, 1)"""
+
+
+def draw(net: Network, count: int, *, gen: torch.Generator) -> list[Parameters]:
+    """Fresh weights and biases of ``count`` networks, on the generator's device, layer by layer.
+
+    For each layer the law is drawn for the weights, then for the biases where the layer has them.
+    """
+    return [
+        Parameters(
+            net.law((count, layer.fan_out, layer.fan_in), gen) * layer.weight_sd,
+            net.law((count, layer.fan_out, 1), gen) * layer.bias_sd
+            if layer.bias_sd
+            else torch.zeros((1, 1, 1), device=gen.device),
+        )
+        for layer in net.layers
+    ]
+
+
+def forward(
+    net: Network, parameters: list[Parameters], inputs: Float[torch.Tensor, "*networks points n"]
+) -> Float[torch.Tensor, "networks outs points"]:
+    """The outputs of the networks on the inputs: the same for all, or a set for each network.
+
+    The parameters take the inputs' precision.
+    """
+    signal = inputs.mT.expand(len(parameters[0].weights), -1, -1)
+    for depth, (weights, biases) in enumerate(parameters):
+        signal = net.activation(signal) if depth else signal
+        signal = torch.baddbmm(biases.to(signal.dtype), weights.to(signal.dtype), signal)
+    return signal
+
+
 def outputs(
     net: Network, inputs: Float[torch.Tensor, "points n"], count: int, *, gen: torch.Generator
 ) -> Float[torch.Tensor, "count outs points"]:
-    """The outputs of ``count`` freshly drawn networks on all inputs, on the generator's device.
-
-    Layer by layer: the law is drawn for the weights, then for the biases where the layer has them.
-    """
+    """The outputs of ``count`` freshly drawn networks on all inputs, on the generator's device."""
     if inputs.shape[1] != net.layers[0].fan_in:
         raise ValueError(f"inputs of dimension {inputs.shape[1]} into a network of {net.layers[0].fan_in} inputs")
-    signal = inputs.T
-    for depth, layer in enumerate(net.layers):
-        signal = net.activation(signal) if depth else signal
-        weights = net.law((count, layer.fan_out, layer.fan_in), gen) * layer.weight_sd
-        signal = weights.to(inputs.dtype) @ signal
-        if layer.bias_sd:
-            signal += net.law((count, layer.fan_out, 1), gen).to(inputs.dtype) * layer.bias_sd
-    return signal
+    return forward(net, draw(net, count, gen=gen), inputs)

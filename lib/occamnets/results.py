@@ -52,6 +52,19 @@ def recorded(notebook: str, claim: str) -> dict[str, Estimate]:
     return {member["name"]: Estimate(**member["estimate"]) for member in found[claim]["members"]}
 
 
+def summary(notebook: str, *claims: str) -> str:
+    """What made ``results/paper/<notebook>.json``, then a line for each member of these of its claims."""
+    made = read(f"paper/{notebook}")["provenance"]
+    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+    lines = [f"{made['seconds'] / 60:.0f} minutes on {made['device']}, seed {made['seed']}, {versions}"]
+    for claim in claims:
+        lines += [
+            f"{claim.split('/')[1]}, {name or 'value'}: {e.value:.4g}, standard error {e.error:.1g}, {e.n:,} {e.of}s"
+            for name, e in recorded(notebook, claim).items()
+        ]
+    return "\n".join(lines)
+
+
 def provenance(*, scale: str, seed: int, device: str, seconds: float) -> dict[str, Any]:
     """What made a record: settings, seconds, versions, processor and commit."""
     commit = _git("rev-parse", "--verify", "HEAD") or "unknown"

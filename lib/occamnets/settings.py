@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -12,6 +13,11 @@ import torch
 
 SCALES = ("book", "paper")
 DEVICES = ("cpu", "cuda")
+CHUNKS = Path(__file__).parents[2] / "_build" / "chunks"
+"""Where runs at paper scale keep their finished chunks.
+
+:meta hide-value:
+"""
 Size = TypeVar("Size")
 
 
@@ -28,6 +34,11 @@ class Settings(NamedTuple):
     def size(self, *, book: Size, paper: Size) -> Size:
         """The size that belongs to the scale."""
         return {"book": book, "paper": paper}[self.scale]
+
+    @property
+    def folder(self) -> Path | None:
+        """For finished chunks (`occamnets.chunks.store`), so that a killed run goes on; none at book scale."""
+        return self.size(book=None, paper=CHUNKS)
 
     def stream(self, name: str) -> np.random.SeedSequence:
         """The seeds of the experiment called ``name``: they depend on the name and on ``OCCAM_SEED`` alone."""
