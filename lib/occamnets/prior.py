@@ -197,7 +197,7 @@ def _merged(
     """The distinct functions of all chunks and their counts, some slots of the hash at a time."""
     sizes = sum(joblib.load(path).starts for path in paths)
     cuts = np.unique([0, *np.searchsorted(sizes, np.arange(MERGE, sizes[-1], MERGE)), SLOTS])
-    for first, last in pairwise(cuts):
+    for first, last in pairwise(cuts.tolist()):
         parts = [_between(joblib.load(path, mmap_mode="r"), first, last) for path in paths]
         words, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         yield (words, counts) if len(parts) == 1 else _distinct(words, counts)
