@@ -128,8 +128,7 @@ def _values(
     """0 or 1: the values on all inputs of ``count`` networks, a block of networks at a time."""
     n, block = net.layers[0].fan_in, _block(net, len(inputs))
     blocks = (min(block, count - start) for start in range(0, count, block))
-    all_of_them = inputs.shape == (2**n, n) and np.array_equal(inputs, boolean.cube(n))
-    if len(net.layers) == 1 and n > 3 and all_of_them:
+    if len(net.layers) == 1 and n > 3 and inputs.shape == (2**n, n) and np.array_equal(inputs, boolean.cube(n)):
         above = _subset_sums(net, blocks, gen)
     else:
         points = torch.as_tensor(inputs, device=gen.device)
