@@ -10,7 +10,7 @@ JOBS ?= 2
 BIN := .venv/bin
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help book test lint unit notebooks site lab run reseed lock clean
+.PHONY: help book test lint unit notebooks site lab run reseed bench lock clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ run: .venv/ready ## run notebooks again (NB, SCALE, DEVICE); paper scale writes 
 
 reseed: .venv/ready ## run notebooks under other seeds (NB, SEEDS) and record their verdicts
 	$(BIN)/python scripts/notebooks.py reseed $(NB) --seeds $(SEEDS) --jobs $(JOBS)
+
+bench: .venv/ready ## measure speed and memory, ours against the plain way (RECORD=1: keep the run for the book)
+	$(ONE_THREAD) $(BIN)/pytest -q --benchmark-quiet $(if $(RECORD),--record) benchmarks
 
 lock: ## write both lock files anew from pyproject.toml
 	$(PYTHON) scripts/lock.py

@@ -98,7 +98,7 @@ def check_perceptron(n, law, scales, draws=50, block=7, chunk=3):
         seen = prior.count_functions(net, draws, stream=STREAM)
     assert ones.tolist() == np.bincount(tables.sum(axis=1), minlength=2**n + 1).tolist()
     assert found(seen) == times(defined(net, drawn, boolean.cube(n))) == times(tables)
-    assert (seen.draws, seen.n, seen.distinct) == (draws, n, len(seen.tables))
+    assert (len(tables), seen.draws, seen.n, seen.distinct) == (draws, draws, n, len(seen.tables))
 
 
 # The values of the networks

@@ -1,4 +1,4 @@
-"""What this book adds to Sphinx: the scoreboard, references to claims, and what depends on the checkout."""
+"""What this book adds to Sphinx: the scoreboard, tables of benchmarks, references to claims, what the checkout says."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
@@ -76,13 +78,9 @@ class Scoreboard(SphinxDirective):
             depend(self.env, pattern)
         verdicts = [record["verdict"] for record in rows.values()]
         counts = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in claims.MARK)
-        head = ("Verdict", "Claim", "Measured", "Predicted", "Whose", "Other seeds")
-        table = nodes.table("", classes=["scoreboard"])
-        group = nodes.tgroup("", *(nodes.colspec(colwidth=w) for w in (12, 50, 18, 12, 12, 12)), cols=len(head))
-        group += nodes.thead("", self.row([nodes.Text(text) for text in head]))
-        group += nodes.tbody("", *(self.row(self.cells(record)) for record in rows.values()))
-        table += group
-        return [nodes.paragraph(text=f"{len(rows)} claims: {counts}."), table]
+        head = {"Verdict": 12, "Claim": 50, "Measured": 18, "Predicted": 12, "Whose": 12, "Other seeds": 12}
+        made = table(head, [self.cells(record) for record in rows.values()], "scoreboard")
+        return [nodes.paragraph(text=f"{len(rows)} claims: {counts}."), made]
 
     def cells(self, record: dict[str, Any]) -> list[nodes.Node]:
         """One claim's cells."""
@@ -98,10 +96,51 @@ class Scoreboard(SphinxDirective):
             nodes.Text(reseeded(record)),
         ]
 
+
+class Benchmarks(SphinxDirective):
+    """``{benchmarks} group``: one row a record of that group of results/benchmarks.json.
+
+    Its options are the columns: a field of the records and its heading.
+    """
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    option_spec = dict.fromkeys(
+        ("name", "unit", "ours", "baseline", "ratio", "limit", "share_of_limit", "peak_mb", "note"),
+        directives.unchanged,
+    )
+
+    def run(self) -> list[nodes.Node]:
+        """The table."""
+        depend(self.env, "results/benchmarks.json")
+        records = json.loads((results.FOLDER / "benchmarks.json").read_text(encoding="utf-8"))
+        group = [record for record in records if record["name"].split("/")[0] == self.arguments[0]]
+        if not group:
+            raise self.error(f"no record of results/benchmarks.json belongs to the group {self.arguments[0]!r}")
+        rows = [[nodes.Text(self.cell(record, field)) for field in self.options] for record in group]
+        return [table(dict.fromkeys(self.options.values(), 1), rows, "benchmarks")]
+
     @staticmethod
-    def row(cells: list[nodes.Node]) -> nodes.row:
-        """A table row."""
+    def cell(record: dict[str, Any], field: str) -> str:
+        """What a cell shows of a record: numbers to three digits."""
+        value = record[field]
+        if field == "name":
+            return value.partition("/")[2]
+        if field == "share_of_limit" and value is not None:
+            return f"{value:.0%}"
+        return f"{float(f'{value:.3g}'):,.10g}" if isinstance(value, float) else value or ""
+
+
+def table(head: dict[str, int], rows: list[list[nodes.Node]], kind: str) -> nodes.table:
+    """A table of headings, each with its column's width, and rows of cells."""
+
+    def row(cells: Iterable[nodes.Node]) -> nodes.row:
         return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells))
+
+    group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in head.values()), cols=len(head))
+    group += nodes.thead("", row(map(nodes.Text, head)))
+    group += nodes.tbody("", *map(row, rows))
+    return nodes.table("", group, classes=[kind])
 
 
 class ClaimReference(nodes.Inline, nodes.TextElement):
@@ -184,6 +223,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the parts."""
     app.add_node(ClaimReference)
     app.add_directive("scoreboard", Scoreboard)
+    app.add_directive("benchmarks", Benchmarks)
     app.add_role("claim", ClaimRole())
     app.connect("config-inited", configure)
     app.connect("doctree-resolved", resolve)
