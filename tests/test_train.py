@@ -292,7 +292,7 @@ def test_the_size_of_a_chunk_decides_the_seeds_and_nothing_else(monkeypatch):
 def test_one_worker_and_two_give_the_same_numbers(monkeypatch):
     monkeypatch.setattr(train, "CHUNK", 2)
     inputs, targets = np.tile(INPUTS, (4000, 1)), np.tile(LABELS[1], 4000)  # joblib gives large arrays read-only
-    options = {"inputs": inputs, "targets": targets, "batch": 5, "optimiser": OPTIMISERS["Adam"], "steps": 5}
+    options = {"inputs": inputs, "targets": targets, "batch": 5, "optimiser": OPTIMISERS["Adam"], "steps": 2}
     apart = together(count=4, **options)
     with joblib.parallel_config(backend="loky", n_jobs=2):
         assert_equal(together(count=4, **options), apart)
