@@ -97,12 +97,13 @@ def test_a_network_costs_what_its_shape_says():
     assert works.parameters(works.WIDTHS) == 7 * 40 + 40 + 40 * 40 + 40 + 40 + 1
     assert works.network_functions((2, 3, 1)).cost == (13, 2 * 4 * 9, 0)
     assert works.perceptron_counts(5).cost == works.perceptron_functions(5).cost == (5, 0, 0)
-    cost = works.training(works.WIDTHS).cost
-    count = FlopCounterMode(display=False)
-    with count:
-        works.module(works.WIDTHS)(torch.zeros(works.POINTS, 7)).sum().backward()
+    with FlopCounterMode(display=False) as count:
+        outputs = works.module(works.WIDTHS)(torch.zeros(works.POINTS, 7))
+        forward = count.get_total_flops()
+        outputs.sum().backward()
+    cost, parts = works.training(works.WIDTHS).cost, measure.floors(works.training(works.WIDTHS))
     assert cost == (0, count.get_total_flops(), 7 * 4 * 2001)
-    parts = measure.floors(works.training(works.WIDTHS))
+    assert parts["forward"] == (0, forward, 0)
     assert tuple(map(sum, zip(*(parts[part] for part in ("forward", "backward", "optimiser")), strict=True))) == cost
 
 

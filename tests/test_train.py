@@ -279,6 +279,15 @@ def test_a_network_that_blows_up_disturbs_no_other():
         check_alone(seen, k, seeds(8)[k], "one value", optimiser=OPTIMISERS["momentum"], until=0.3)
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_network_that_blew_up_is_never_called_right():
+    """Its outputs are not numbers, and no such output is positive: on labels 0 it makes no error."""
+    seen = together(targets=0 * LABELS[1], count=20, optimiser=partial(torch.optim.SGD, lr=1e200), steps=5)
+    lost = ~np.isfinite(seen.losses)
+    assert lost.any()
+    assert (seen.steps[lost] == 5).all()
+
+
 def test_the_size_of_a_chunk_decides_the_seeds_and_nothing_else(monkeypatch):
     whole = together(count=10)
     monkeypatch.setattr(train, "CHUNK", 4)
@@ -345,10 +354,22 @@ def test_read_only_inputs_and_labels_of_any_whole_type_will_do():
         ("one value", {"targets": VALUES[1][:, 0]}, r"targets \(10,\): .* wants targets \(10, 1\)"),
         ("one value", {"targets": VALUES[3]}, r"targets \(10, 3\): .* wants targets \(10, 1\)"),
         ("three values", {"targets": VALUES[1]}, r"targets \(10, 1\): .* wants targets \(10, 3\)"),
-        ("label of two", {"targets": LABELS[1] - 1}, "targets from -1 to 0: labels are whole numbers from 0 to 1"),
-        ("label of two", {"targets": LABELS[1] + 1}, "targets from 1 to 2: labels are whole numbers from 0 to 1"),
-        ("label of three", {"targets": LABELS[3] + 1}, "targets from 1 to 3: labels are whole numbers from 0 to 2"),
-        ("label of two", {"targets": LABELS[1] / 2}, r"targets from 0\.0 to 0\.5: labels are whole numbers"),
+        (
+            "label of two",
+            {"targets": LABELS[1] - 1},
+            r"targets from -1 to 0 \(int64\): labels are integers or Booleans from 0 to 1",
+        ),
+        (
+            "label of two",
+            {"targets": LABELS[1] + 1},
+            r"targets from 1 to 2 \(int64\): labels are integers or Booleans from 0 to 1",
+        ),
+        (
+            "label of three",
+            {"targets": LABELS[3] + 1},
+            r"targets from 1 to 3 \(int64\): labels are integers or Booleans from 0 to 2",
+        ),
+        ("label of two", {"targets": LABELS[1] / 2}, r"targets from 0\.0 to 0\.5 \(float64\): labels are integers"),
         ("label of two", {"batch": 0}, "batch = 0: .* 1 to 10 points"),
         ("label of two", {"batch": -1}, "batch = -1"),
         ("label of two", {"batch": 11}, "batch = 11: .* 1 to 10 points"),

@@ -73,7 +73,7 @@ def store(
     folder: Path,
     label: str = "",
 ) -> list[Path]:
-    """The work of `run` with each chunk's result in a file in ``folder``, for `joblib.load`; their paths, in order.
+    """The work of `run` with each chunk's result in a file in ``folder``, for ``joblib.load``; their paths, in order.
 
     A file is there whole or not at all, written by the worker that did the chunk. A chunk whose file is there is not
     done again: a call that was killed loses the chunks in flight at most. The file's name stands for all that the

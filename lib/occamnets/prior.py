@@ -91,7 +91,7 @@ def count_functions(
 
     With ``t``, only those that are 1 on exactly ``t`` inputs. Memory grows with the functions given back, not with
     ``draws``; what each chunk drew lies on disk until the end, at most ``8 + 2**n / 8`` bytes a network (16 if n < 6),
-    in ``folder`` or else where `tempfile` puts it. With a ``folder``, a call that was killed can be made again
+    in ``folder`` or else where ``tempfile`` puts it. With a ``folder``, a call that was killed can be made again
     (`occamnets.chunks.store`). ``ValueError`` if ``t`` is impossible or ``at_least`` below 1.
     """
     n = net.layers[0].fan_in
@@ -131,7 +131,7 @@ def _values(
     if len(net.layers) == 1 and n > 3 and inputs.shape == (2**n, n) and np.array_equal(inputs, boolean.cube(n)):
         above = _subset_sums(net, blocks, gen)
     else:
-        points = torch.as_tensor(inputs, device=gen.device)
+        points = torch.tensor(inputs, device=gen.device)  # a copy: joblib hands large arrays over read-only
         above = ((outputs(net, points, many, gen=gen)[:, 0] > 0).T for many in blocks)
     return (values.view(torch.uint8) for values in above)
 

@@ -28,7 +28,10 @@ Optimiser = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
 
 
 class Loss(NamedTuple):
-    """What training lowers, and when a network is wrong; both for outputs (networks, outs, points)."""
+    """What training lowers, and when a network is wrong; both for outputs (networks, outs, points).
+
+    Targets are (networks, points, outs), labels of `CROSS_ENTROPY` (networks, points).
+    """
 
     value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     """the loss on each point (networks, points); training lowers its mean"""
@@ -101,11 +104,12 @@ def ensemble(
 ) -> Trained:
     """Train ``count`` networks, each from its own random weights, in the precision of the inputs.
 
-    A network stops at the first step at which it is wrong on no training point, or, with ``until``, at which its mean
-    loss over them is at most that; otherwise after ``steps`` updates. It looks before every update. An update takes all
-    points, or the next ``batch`` of the network's own random order, drawn anew each epoch; the last batch of an epoch
-    is smaller when ``batch`` does not divide the points. With a ``folder``, a call that was killed can be made again
-    (`occamnets.chunks.store`). ``ValueError`` for inputs, targets, ``steps`` or ``batch`` that do not fit.
+    A network stops at the first step at which it is wrong on no training point and its loss is finite, or, with
+    ``until``, at which its mean loss over them is at most that; otherwise after ``steps`` updates. It looks before
+    every update. An update takes all points, or the next ``batch`` of the network's own random order, drawn anew each
+    epoch; the last batch of an epoch is smaller when ``batch`` does not divide the points. With a ``folder``, a call
+    that was killed can be made again (`occamnets.chunks.store`). ``ValueError`` for inputs, targets, ``steps`` or
+    ``batch`` that do not fit.
     """
     outs, whole = net.layers[-1].fan_out, np.issubdtype(targets.dtype, np.integer) or targets.dtype == bool
     shape = (len(inputs),) if loss is CROSS_ENTROPY else (len(inputs), outs)
@@ -116,7 +120,8 @@ def ensemble(
         )
     if loss is CROSS_ENTROPY and not (whole and targets.min() >= 0 and targets.max() < max(outs, 2)):
         raise ValueError(
-            f"targets from {targets.min()} to {targets.max()}: labels are whole numbers from 0 to {max(outs, 2) - 1}"
+            f"targets from {targets.min()} to {targets.max()} ({targets.dtype}): labels are integers or Booleans "
+            f"from 0 to {max(outs, 2) - 1}"
         )
     if steps < 0 or not (batch is None or 1 <= batch <= len(inputs)):
         raise ValueError(
@@ -157,7 +162,7 @@ def _train(
             order = torch.stack([torch.randperm(len(x), generator=g) for g in gens]).to(gen.device)
         with torch.set_grad_enabled(batch is None):
             value, wrong = _look(net, tensors, x, y, loss)
-        stops = wrong == 0 if until is None else value <= until
+        stops = (wrong == 0) & value.isfinite() if until is None else value <= until
         if step == steps:
             stops[:] = True
         if stops.any():
