@@ -350,7 +350,9 @@ def test_after_a_kill_the_same_call_does_what_is_missing(tmp_path, log, folder, 
 def cluster():
     from dask.distributed import Client, LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    address = "127.0.0.1:0"  # any free port: the other test process may have a cluster too
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": address}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
         yield client
 
 
@@ -380,6 +382,14 @@ def test_one_worker_and_two_give_the_same_numbers(monkeypatch, workers, folder, 
         assert len(list(folder.iterdir())) == 2 * 4
         monkeypatch.setattr(prior, "_values", None)
         assert counted(folder) == alone
+
+
+def test_inputs_so_large_that_they_are_read_only_for_workers(workers):
+    """Above 1 MB joblib hands an array over as a file."""
+    inputs = boolean.cube(15)[::-1]
+    alone = prior.count_ones(nets.perceptron(15), inputs, 3, stream=STREAM)
+    with workers():
+        assert (prior.count_ones(nets.perceptron(15), inputs, 3, stream=STREAM) == alone).all()
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["without a folder", "with one"])
