@@ -71,7 +71,9 @@ def plain_errors(loss, outputs, targets):
     return sum(answer(row) != right for row, right in zip(outputs, rights, strict=True))
 
 
-def check_alone(seen, k, seed, task="label of two", *, optimiser=OPTIMISERS["SGD"], steps=50, batch=None, until=None):
+def check_alone(
+    seen, k, seed, task="label of two", *, optimiser=OPTIMISERS["SGD"], steps=50, batch=None, until=None, look_every=1
+):
     """Train one network in a plain loop of torch and hold network ``k`` of the ensemble to it."""
     (loss, _, targets), gen = TASKS[task], torch.Generator().manual_seed(seed)
     inputs, goal = torch.tensor(INPUTS), torch.tensor(targets)
@@ -95,7 +97,8 @@ def check_alone(seen, k, seed, task="label of two", *, optimiser=OPTIMISERS["SGD
         with torch.no_grad():
             value = plain_loss(loss, outputs(inputs), goal).item()
             errors = plain_errors(loss, outputs(inputs).numpy(), targets)
-        if step == steps or (errors == 0 if until is None else value <= until):
+        looks = step % look_every == 0
+        if step == steps or (looks and (errors == 0 if until is None else value <= until)):
             break
         learner.zero_grad()
         plain_loss(loss, outputs(inputs[now]), goal[now]).backward()
@@ -191,6 +194,18 @@ def test_so_it_does_under_every_loss_and_at_the_first_mean_loss_that_is_low_enou
     assert (done | (seen.steps == 80)).all()
     for k, seed in enumerate(seeds(4)):
         check_alone(seen, k, seed, task, **options)
+
+
+@pytest.mark.parametrize("batch", [None, 4])
+def test_a_network_that_looks_every_seventh_step_stops_at_one_of_them(batch):
+    """Or at the last step, where it always looks."""
+    options = {"optimiser": OPTIMISERS["Adam"], "steps": 60, "batch": batch, "look_every": 7}
+    seen = together(count=12, **options)
+    assert set(seen.steps) <= {*range(0, 60, 7), 60}
+    assert len(set(seen.steps)) >= 3
+    assert (seen.errors[seen.steps < 60] == 0).all()
+    for k, seed in enumerate(seeds(12)):
+        check_alone(seen, k, seed, **options)
 
 
 def test_networks_that_never_get_there_take_all_steps_beside_some_that_do():
@@ -370,10 +385,11 @@ def test_read_only_inputs_and_labels_of_any_whole_type_will_do():
             r"targets from 1 to 3 \(int64\): labels are integers or Booleans from 0 to 2",
         ),
         ("label of two", {"targets": LABELS[1] / 2}, r"targets from 0\.0 to 0\.5 \(float64\): labels are integers"),
-        ("label of two", {"batch": 0}, "batch = 0: .* 1 to 10 points"),
+        ("label of two", {"batch": 0}, "batch = 0: .* a batch 1 to 10 points"),
         ("label of two", {"batch": -1}, "batch = -1"),
         ("label of two", {"batch": 11}, "batch = 11: .* 1 to 10 points"),
-        ("label of two", {"steps": -1}, "steps = -1, .* 0 or more"),
+        ("label of two", {"steps": -1}, "steps = -1, .* steps must be 0 or more"),
+        ("label of two", {"look_every": 0}, "look_every = 0, .* look_every 1 or more"),
         ("label of two", {"count": 0}, "draws = 0"),
     ],
 )

@@ -98,18 +98,19 @@ def ensemble(
     steps: int,
     batch: int | None = None,
     until: float | None = None,
+    look_every: int = 1,
     stream: np.random.SeedSequence,
     device: str = "cpu",
     folder: Path | None = None,
 ) -> Trained:
     """Train ``count`` networks, each from its own random weights, in the precision of the inputs.
 
-    A network stops at the first step at which it is wrong on no training point and its loss is finite, or, with
-    ``until``, at which its mean loss over them is at most that; otherwise after ``steps`` updates. It looks before
-    every update. An update takes all points, or the next ``batch`` of the network's own random order, drawn anew each
-    epoch; the last batch of an epoch is smaller when ``batch`` does not divide the points. With a ``folder``, a call
-    that was killed can be made again (`occamnets.chunks.store`). ``ValueError`` for inputs, targets, ``steps`` or
-    ``batch`` that do not fit.
+    A network stops when it looks and is wrong on no training point with a finite loss, or, with ``until``, when its
+    mean loss over them is at most that; otherwise after ``steps`` updates. It looks before every update, or before
+    each ``look_every``-th. An update takes all points, or the next ``batch`` of the network's own random order, drawn
+    anew each epoch; the last batch of an epoch is smaller when ``batch`` does not divide the points. With a
+    ``folder``, a call that was killed can be made again (`occamnets.chunks.store`). ``ValueError`` for inputs, targets,
+    ``steps``, ``batch`` or ``look_every`` that do not fit.
     """
     outs, whole = net.layers[-1].fan_out, np.issubdtype(targets.dtype, np.integer) or targets.dtype == bool
     shape = (len(inputs),) if loss is CROSS_ENTROPY else (len(inputs), outs)
@@ -123,12 +124,13 @@ def ensemble(
             f"targets from {targets.min()} to {targets.max()} ({targets.dtype}): labels are integers or Booleans "
             f"from 0 to {max(outs, 2) - 1}"
         )
-    if steps < 0 or not (batch is None or 1 <= batch <= len(inputs)):
+    if steps < 0 or not (batch is None or 1 <= batch <= len(inputs)) or look_every < 1:
         raise ValueError(
-            f"steps = {steps}, batch = {batch}: steps must be 0 or more, a batch 1 to {len(inputs)} points"
+            f"steps = {steps}, look_every = {look_every}, batch = {batch}: steps must be 0 or more, look_every 1 or "
+            f"more, a batch 1 to {len(inputs)} points"
         )
     values = targets.astype(np.int64 if loss is CROSS_ENTROPY else inputs.dtype)
-    work = partial(_train, net, inputs, values, loss, optimiser, steps, batch, until)
+    work = partial(_train, net, inputs, values, loss, optimiser, steps, batch, until, look_every)
     parts = chunks.run(work, count, CHUNK, stream=stream, device=device, folder=folder, label="training")
     tensors, *rest = zip(*parts, strict=True)
     each = [np.concatenate(arrays) for arrays in zip(*tensors, strict=True)]
@@ -144,6 +146,7 @@ def _train(
     steps: int,
     batch: int | None,
     until: float | None,
+    look_every: int,
     count: int,
     gen: torch.Generator,
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
@@ -160,12 +163,15 @@ def _train(
     for step in range(steps + 1):
         if batch and step % per_epoch == 0:
             order = torch.stack([torch.randperm(len(x), generator=g) for g in gens]).to(gen.device)
-        with torch.set_grad_enabled(batch is None):
-            value, wrong = _look(net, tensors, x, y, loss)
-        stops = (wrong == 0) & value.isfinite() if until is None else value <= until
-        if step == steps:
-            stops[:] = True
-        if stops.any():
+        looks = step % look_every == 0 or step == steps
+        if looks or batch is None:
+            with torch.set_grad_enabled(batch is None):
+                value, wrong = _look(net, tensors, x, y, loss)
+        if looks:
+            stops = (wrong == 0) & value.isfinite() if until is None else value <= until
+            if step == steps:
+                stops[:] = True
+        if looks and stops.any():
             which, rest = training[stops], ~stops
             for kept, tensor in zip(final, tensors, strict=True):
                 kept[which] = tensor.detach()[stops]
