@@ -83,6 +83,11 @@ def test_readme_names_only_targets_and_files_that_exist():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_the_library_page_shows_every_module_once():
+    shown = re.findall(r"automodule:: occamnets\.(\w+)", (ROOT / "book/api.md").read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(path.stem for path in (ROOT / "lib/occamnets").glob("[!_]*.py"))
+
+
 def test_every_page_stands_in_the_table_of_contents_once():
     toc = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
     pages = [*ROOT.glob("book/*.md"), *ROOT.glob("notebooks/*/*.md"), *ROOT.glob("notebooks/*/*.ipynb")]
