@@ -20,8 +20,21 @@ EXPECTATIONS = {  # name: (expectation, activation, activation on tensors)
     "sine": (kernels.sine, np.sin, torch.sin),
     "gaussian": (kernels.gaussian, lambda u: np.exp(-(u**2) / 2), lambda u: torch.exp(-(u**2) / 2)),
     "tanh": (TANH, np.tanh, torch.tanh),
+    "erf'": (kernels.erf_derivative, lambda u: 2 / np.pi**0.5 * np.exp(-(u**2)), None),
+    "cosine": (kernels.cosine, np.cos, torch.cos),
+    "gaussian'": (kernels.gaussian_derivative, lambda u: -u * np.exp(-(u**2) / 2), None),
 }
-SMOOTH = ["erf", "sine", "gaussian"]
+SMOOTH = ["erf", "sine", "gaussian", "cosine", "gaussian'"]
+TRAINED = {  # name: (what ntk needs, activation on tensors)
+    "relu": ({}, torch.relu),
+    "erf": ({"expectation": kernels.erf}, torch.erf),
+    "sine": ({"expectation": kernels.sine}, torch.sin),
+    "gaussian": ({"expectation": kernels.gaussian}, lambda u: torch.exp(-(u**2) / 2)),
+    "tanh": (
+        {"expectation": TANH, "derivative": kernels.quadrature(lambda u: np.cosh(u) ** -2, nodes=100)},
+        torch.tanh,
+    ),
+}
 correlations = st.floats(-1, 1)
 variances = st.floats(1e-3, 20)
 
@@ -72,13 +85,9 @@ def test_derivatives_by_price_theorem(rho, k11, k22):
     """The derivative of ``E[f(u) f(v)]`` by the covariance is ``E[f'(u) f'(v)]``."""
     bound = (k11 * k22) ** 0.5
     k12, h = 0.99 * rho * bound, 1e-4 * bound
-
-    def slope(expectation):
-        return (expectation(k12 + h, k11, k22) - expectation(k12 - h, k11, k22)) / (2 * h)
-
-    assert slope(kernels.arc_cosine_1) == pytest.approx(kernels.arc_cosine_0(k12, k11, k22), rel=1e-4, abs=1e-6)
-    density = 4 / np.pi * kernels.gaussian(2 * k12, 2 * k11, 2 * k22)
-    assert slope(kernels.erf) == pytest.approx(density, rel=1e-4)
+    for expectation, derivative in kernels.DERIVATIVES.items():
+        slope = (expectation(k12 + h, k11, k22) - expectation(k12 - h, k11, k22)) / (2 * h)
+        assert slope == pytest.approx(derivative(k12, k11, k22), rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +98,9 @@ def test_derivatives_by_price_theorem(rho, k11, k22):
         ("erf", 0.5, 1 / 3, 0, -1 / 3),
         ("sine", 0.5, (1 - np.exp(-1)) / 2, 0, (np.exp(-1) - 1) / 2),
         ("gaussian", 4.0, 1 / 3, 1 / 5, 1 / 3),
+        ("erf'", 0.75, 2 / np.pi, 4 / np.pi / 2.5, 2 / np.pi),
+        ("cosine", 0.5, (1 + np.exp(-1)) / 2, np.exp(-0.5), (1 + np.exp(-1)) / 2),
+        ("gaussian'", 4.0, 4 / 27, 0, -4 / 27),
     ],
 )
 def test_the_same_an_orthogonal_and_the_opposite_input(name, k, same, orthogonal, opposite):
@@ -118,6 +130,7 @@ def test_digits_are_kept_at_large_variances_and_small_covariances():
     assert 1 - float(kernels.erf(1e12, 1e12, 1e12)) == pytest.approx(1 - saturated, rel=1e-9, abs=0)
     assert float(kernels.sine(1e-30, 1.0, 1.0)) == pytest.approx(small, rel=1e-15, abs=0)
     assert kernels.sine(np.array([1e4, -1e4]), 1e4, 1e4).tolist() == [0.5, -0.5]
+    assert kernels.cosine(np.array([1e4, -1e4]), 1e4, 1e4).tolist() == [0.5, 0.5]
 
 
 def test_a_covariance_beyond_its_bound_by_rounding_lies_on_it():
@@ -290,7 +303,7 @@ def output_products(widths, count, activation, sigma_w, sigma_b, inputs, label):
     return np.swapaxes(seen, 1, 2) @ seen / widths[-1]
 
 
-@every(EXPECTATIONS)
+@every([name for name, (*_, activation) in EXPECTATIONS.items() if activation])
 def test_one_hidden_layer_has_the_kernel_at_any_width(name):
     expectation, _, activation = EXPECTATIONS[name]
     inputs = np.array([[1.0, 0.0, 0.5], [0.3, -1.0, 2.0], [-1.0, 0.0, -0.5]])
@@ -334,6 +347,163 @@ def test_the_limit_is_that_of_an_exact_covariance_and_the_miss_is_three_over_twi
     assert abs(seen.value - kernel) > 50 * seen.error
 
 
+# Tangent kernels
+
+
+def gradient_products(widths, count, activation, sigma_w, sigma_b, inputs, label, *, standard=False, zeros=False):
+    """The tangent kernel of each of ``count`` networks at all pairs of inputs, from the gradient of each output.
+
+    By the unit-scale weights and biases, or by the weights and biases themselves (``standard``); all biases may start
+    from 0 (``zeros``).
+    """
+    net = nets.dense(widths, sigma_w=sigma_w, sigma_b=sigma_b, activation=activation)
+    drawn = nets.draw(net, count, gen=chunks.generator(fresh(label)))
+    if zeros:
+        drawn = [layer._replace(biases=torch.zeros(count, layer.weights.shape[1], 1)) for layer in drawn]
+    drawn = [nets.Parameters(*(part.double().requires_grad_() for part in layer)) for layer in drawn]
+    scales = [(1.0, 1.0) if standard else (layer.weight_sd, layer.bias_sd) for layer in net.layers]
+    pairs = [pair for layer, both in zip(drawn, scales, strict=True) for pair in zip(layer, both, strict=True)]
+    leaves, factors = zip(*[(leaf, by) for leaf, by in pairs if len(leaf) == count], strict=True)
+    outputs = nets.forward(net, drawn, torch.as_tensor(inputs))[:, 0]
+    rows = [torch.autograd.grad(outputs[:, i].sum(), leaves, retain_graph=True) for i in range(len(inputs))]
+    rows = [torch.cat([g.flatten(1) * by for g, by in zip(row, factors, strict=True)], dim=1) for row in rows]
+    jacobian = torch.stack(rows, dim=1)
+    return (jacobian @ jacobian.mT).numpy()
+
+
+def assert_means(products, kernel):
+    for i, j in zip(*np.triu_indices(len(kernel)), strict=True):
+        seen = stats.mean(products[:, i, j])
+        assert abs(seen.value - kernel[i, j]) <= 5 * seen.error  # both sides 0 where no network has a common unit
+
+
+POINTS = np.array([[1.0, 0.0, 0.5], [0.3, -1.0, 2.0], [-1.0, 0.0, -0.5]])
+
+
+def test_without_a_hidden_layer_the_tangent_kernel_is_a_scaled_inner_product():
+    inputs = np.array([[1, 2], [3, -4]])
+    assert kernels.ntk(inputs, 0, sigma_w=2.0, sigma_b=0.5).tolist() == [[[10.25, -9.75], [-9.75, 50.25]]]
+    assert kernels.ntk(inputs, 0, sigma_w=2.0, weight_rates=(2,), bias_rates=3.0).tolist() == [[[8, -2], [-2, 28]]]
+
+
+@every(TRAINED)
+@pytest.mark.parametrize("standard", [False, True])
+def test_one_hidden_layer_has_the_mean_tangent_kernel_at_any_width(name, standard):
+    options, activation = TRAINED[name]
+    rates = {"weight_rates": (3, 8), "bias_rates": 1.0} if standard else {}
+    kernel = kernels.ntk(POINTS, 1, sigma_w=1.4, sigma_b=0.6, **options, **rates)[1]
+    assert_means(gradient_products((3, 8, 1), 20_000, activation, 1.4, 0.6, POINTS, 5, standard=standard), kernel)
+
+
+def test_biases_that_start_from_zero_are_trained():
+    """Standard rates for all but the bias of the output, whose share is a constant 1."""
+    products = gradient_products((3, 8, 1), 20_000, torch.relu, 1.4, 0.0, POINTS, 6, standard=True, zeros=True)
+    kernel = kernels.ntk(POINTS, 1, sigma_w=1.4, weight_rates=(3, 8), bias_rates=(1, 0))[1]
+    assert_means(products - 1, kernel)
+
+
+@pytest.mark.parametrize("standard", [False, True])
+def test_finite_networks_miss_the_tangent_kernel_by_the_order_of_one_over_width(standard):
+    """As for the covariance, in units of the width where the parameterisation makes the kernel grow with it."""
+    options, activation = TRAINED["tanh"]
+    seen = []
+    for width in (6, 12):
+        rates = {"weight_rates": (2, width, width), "bias_rates": 1.0} if standard else {}
+        kernel = kernels.ntk(POINTS[:2, :2], 2, sigma_w=2.0, sigma_b=0.3, **options, **rates)[2, 0, 1]
+        products = gradient_products(
+            (2, width, width, 1), 80_000, activation, 2.0, 0.3, POINTS[:2, :2], 30 + width, standard=standard
+        )
+        seen.append(stats.mean(products[:, 0, 1] / kernel))
+    narrow, wide = seen
+    assert abs(narrow.value - 1) > 5 * narrow.error
+    assert abs(2 * wide.value - narrow.value - 1) < 5 * np.hypot(2 * wide.error, narrow.error)
+
+
+def test_the_error_of_one_network_falls_as_the_root_of_its_width():
+    widths, kernel = np.array([16, 32, 64, 128]), kernels.ntk(POINTS, 2, sigma_w=2**0.5)[2]
+    errors = [
+        np.mean((gradient_products((3, w, w, 1), 400, torch.relu, 2**0.5, 0.0, POINTS, w) - kernel) ** 2) ** 0.5
+        for w in widths.tolist()
+    ]
+    assert np.polyfit(np.log(widths), np.log(errors), 1)[0] == pytest.approx(-0.5, abs=0.08)
+
+
+@pytest.mark.parametrize("width", [3, 12])
+def test_width_times_relative_variance_is_three(width):
+    """One hidden ReLU layer without biases: each unit adds ``relu(z)**2 + a**2 1(z > 0)``, of mean 1 and variance 3."""
+    inputs = np.array([[0.6, -1.2]])
+    products = gradient_products((2, width, 1), 100_000, torch.relu, 1.0, 0.0, inputs, 7)[:, 0, 0]
+    seen = stats.mean((products / kernels.ntk(inputs, 1)[1, 0, 0] - 1) ** 2 * width)
+    assert abs(seen.value - 3) < 5 * seen.error
+
+
+def test_relu_networks_of_any_width_and_depth_have_the_mean_on_the_diagonal():
+    """``d (1/2 + |x|**2 / n)`` for ``d`` layers with He weights and biases trained from zero (Hanin & Nica)."""
+    inputs = POINTS[:1]
+    exact = 4 * (0.5 + (inputs**2).mean())
+    kernel = kernels.ntk(inputs, 3, sigma_w=2**0.5, weight_rates=1.0, bias_rates=0.5)
+    assert kernel[3, 0, 0] == pytest.approx(exact, rel=1e-15)
+    kernel = kernels.ntk(inputs, 3, sigma_w=2**0.5, weight_rates=(3, 4, 4, 4), bias_rates=1.0)[3]
+    options = {"standard": True, "zeros": True}
+    assert_means(gradient_products((3, 4, 4, 4, 1), 60_000, torch.relu, 2**0.5, 0.0, inputs, 8, **options), kernel)
+
+
+@every(TRAINED)
+def test_a_tangent_kernel_is_the_sum_over_layers_and_the_last_layer_alone_gives_the_covariance(name):
+    options = {"sigma_w": 1.3, "sigma_b": 0.4, **TRAINED[name][0]}
+    parts = [
+        kernels.ntk(POINTS, 3, weight_rates=tuple(1.69 * on), bias_rates=tuple(0.16 * on), **options)[3]
+        for on in np.eye(4)
+    ]
+    np.testing.assert_allclose(sum(parts), kernels.ntk(POINTS, 3, **options)[3], rtol=1e-13)
+    options.pop("derivative", None)
+    np.testing.assert_allclose(parts[3], kernels.nngp(POINTS, 3, **options)[3], rtol=1e-13)
+    assert np.linalg.eigvalsh(parts[0] / np.sqrt(np.outer(parts[0].diagonal(), parts[0].diagonal())))[0] > 1e-3
+
+
+def test_on_the_sphere_it_is_the_kernel_of_bietti_and_bach():
+    u = np.cos(np.linspace(0.1, np.pi, 30))
+    inputs = 2**0.5 * np.stack([u, np.sqrt(1 - u**2)], axis=1)
+    seen = kernels.ntk(2**0.5 * np.eye(2)[:1], 6, others=inputs, sigma_w=2**0.5, weight_rates=1.0)[:, 0]
+    kappa = tangent = u
+    for layers in range(2, 8):
+        kappa, tangent = relu_map(kappa), tangent * (np.pi - np.arccos(kappa)) / np.pi + relu_map(kappa)
+        np.testing.assert_allclose(seen[layers - 1], tangent, rtol=0, atol=1e-12)
+    equal = kernels.ntk(2**0.5 * np.eye(2)[:1], 6, sigma_w=2**0.5, weight_rates=1.0)[:, 0, 0]
+    np.testing.assert_allclose(equal, np.arange(1, 8), rtol=1e-14)
+
+
+def test_the_diagonal_keeps_all_digits():
+    inputs = np.random.default_rng(fresh(9)).standard_normal((40, 7))
+    seen = kernels.ntk(inputs, 60, sigma_w=1.5, sigma_b=0.3).diagonal(axis1=1, axis2=2)
+    variance = tangent = 0.09 + 2.25 * (inputs**2).mean(axis=1)
+    for layer in seen[1:]:
+        variance = 0.09 + 1.125 * variance
+        tangent = variance + 1.125 * tangent
+        np.testing.assert_allclose(layer, tangent, rtol=1e-13)
+
+
+@every(TRAINED)
+def test_between_two_lists_it_is_the_block_of_the_joint_kernel(name):
+    options = {"sigma_w": 1.3, "sigma_b": 0.4, **TRAINED[name][0]}
+    others = np.random.default_rng(fresh(10)).standard_normal((4, 3))
+    joint = kernels.ntk(np.vstack([POINTS, others]), 3, **options)
+    np.testing.assert_allclose(joint, np.swapaxes(joint, 1, 2), rtol=1e-14)
+    np.testing.assert_allclose(kernels.ntk(POINTS, 3, others=others, **options), joint[:, :3, 3:], rtol=1e-12)
+
+
+@every(["erf", "sine", "tanh"])
+def test_the_tangent_kernel_of_an_odd_network_without_biases_is_odd(name):
+    seen = kernels.ntk(np.vstack([POINTS[:2], -POINTS[:2]]), 3, sigma_w=1.5, **TRAINED[name][0])
+    np.testing.assert_allclose(seen[:, 2:, :2], -seen[:, :2, :2], rtol=1e-12, atol=1e-15)
+
+
+def test_an_input_of_zero_gives_a_tangent_kernel_of_zero_without_biases():
+    seen = kernels.ntk(boolean.cube(2), 3)
+    assert (seen[:, 0] == 0).all()
+    assert (seen[:, 1:, 1:] > 0)[1:].all()
+
+
 # What is impossible
 
 
@@ -350,6 +520,12 @@ def test_the_limit_is_that_of_an_exact_covariance_and_the_miss_is_three_over_twi
         (lambda: kernels.relu_angles(np.array([1.0, 3.2]), 1), r"3\.2"),
         (lambda: kernels.relu_angles(float("nan"), 1), "theta = nan"),
         (lambda: kernels.quadrature(np.tanh, nodes=1), "nodes = 1"),
+        (lambda: kernels.ntk(np.eye(2), -1), "depth = -1"),
+        (lambda: kernels.ntk(np.eye(2), 1, sigma_b=-0.5), r"sigma_b = -0\.5"),
+        (lambda: kernels.ntk(np.eye(2), 1, weight_rates=(1, 2, 3)), r"weight_rates = \(1, 2, 3\): .* 2 layers"),
+        (lambda: kernels.ntk(np.eye(2), 1, bias_rates=-1.0), r"bias_rates = -1\.0: .*none negative"),
+        (lambda: kernels.ntk(np.eye(2), 1, bias_rates=(1, float("nan"))), r"bias_rates = \(1, nan\)"),
+        (lambda: kernels.ntk(np.eye(2), 1, expectation=TANH), "needs a derivative"),
     ],
 )
 def test_what_is_impossible_is_named(build, named):
@@ -360,3 +536,8 @@ def test_what_is_impossible_is_named(build, named):
 def test_a_single_vector_is_no_list_of_points():
     with pytest.raises((ValueError, TypeCheckError), match=r"points n|shape \(3,\)"):
         kernels.nngp(np.ones(3), 1)
+
+
+def test_two_lists_of_points_have_the_same_number_of_coordinates():
+    with pytest.raises((ValueError, TypeCheckError), match=r"others n|mismatch"):
+        kernels.ntk(np.ones((3, 2)), 1, others=np.ones((3, 4)))

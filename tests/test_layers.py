@@ -11,8 +11,8 @@ import occamnets
 
 LIBRARY = Path(occamnets.__file__).parent
 ROOT = LIBRARY.parents[1]
-THEORY = ["boolean", "complexity", "kernels", "stats"]
-EXPERIMENT = ["chunks", "nets", "prior", "train"]  # each may import those before it
+THEORY = ["boolean", "complexity", "kernels", "spectra", "stats"]
+EXPERIMENT = ["chunks", "nets", "prior", "tangent", "train"]  # each may import those before it
 EDGE = ["settings", "claims", "results", "plots"]
 ARRAYS = {"numpy", "scipy", "jaxtyping"}
 DRAWING = {"matplotlib", "seaborn", "IPython"}

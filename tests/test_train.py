@@ -166,6 +166,29 @@ def test_a_linear_network_follows_gradient_descents_closed_form(outs):
         np.testing.assert_allclose(seen.losses, residue.mean(axis=(1, 2)), rtol=0, atol=1e-10)
 
 
+def test_descent_in_the_ntk_parameterisation_moves_the_numbers_at_unit_scale():
+    """To those of networks whose scales stand in the forward pass, in plain torch."""
+    layers = (nets.Layer(4, 6, 0.7, 0.3), nets.Layer(6, 5, 0.9), nets.Layer(5, 3, 1.2, 0.5))
+    net = nets.Network(layers, torch.tanh)
+    seen = together("three values", net=net, optimiser=train.ntk_sgd(net, lr=0.2), steps=20, until=-1.0)
+    start = together("three values", net=net, steps=0)
+    scales = [sd for layer in layers for sd in (layer.weight_sd, layer.bias_sd)]
+    for k in range(3):
+        tensors = [tensor[k] for layer in start.parameters for tensor in layer]
+        unit = [(t / sd if sd else t).requires_grad_(sd > 0) for t, sd in zip(tensors, scales, strict=True)]
+        learner = torch.optim.SGD([t for t in unit if t.requires_grad], lr=0.2)
+        for _ in range(20):
+            signal = torch.tensor(INPUTS).mT
+            for depth in range(3):
+                weights, biases = (unit[i] * scales[i] for i in (2 * depth, 2 * depth + 1))
+                signal = weights @ (signal.tanh() if depth else signal) + biases
+            learner.zero_grad()
+            functional.mse_loss(signal.mT, torch.tensor(VALUES[3])).backward()
+            learner.step()
+        for tensor, scale, layer in zip(unit, scales, [t for pair in seen.parameters for t in pair], strict=True):
+            torch.testing.assert_close(layer[k], tensor.detach() * scale, rtol=0, atol=1e-12)
+
+
 def test_a_batch_of_all_points_is_a_full_batch():
     assert_close(together(batch=POINTS), together())
 

@@ -81,10 +81,35 @@ class Trained(NamedTuple):
     errors: Int[np.ndarray, " networks"]
     """training points that it gets wrong at the end"""
 
+    @property
+    def parameters(self) -> list[Parameters]:
+        """Weights and biases as tensors, layer by layer."""
+        return [Parameters(*map(torch.as_tensor, layer)) for layer in zip(self.weights, self.biases, strict=True)]
+
     def outputs(self, inputs: Float[np.ndarray, "points n"]) -> Float[np.ndarray, "networks outs points"]:
         """What the networks answer on any inputs."""
-        layers = [Parameters(*map(torch.as_tensor, layer)) for layer in zip(self.weights, self.biases, strict=True)]
-        return forward(self.net, layers, torch.tensor(inputs)).numpy()
+        return forward(self.net, self.parameters, torch.tensor(inputs)).numpy()
+
+
+def ntk_sgd(net: Network, *, lr: float) -> Optimiser:
+    """Gradient descent in the NTK parameterisation (Jacot, Gabriel and Hongler 2018).
+
+    The numbers that move are those at unit scale, which ``weight_sd`` and ``bias_sd`` multiply: a weight takes steps of
+    ``lr * weight_sd**2``. To first order in ``lr`` a step changes the outputs as `occamnets.tangent.kernel` says, and
+    ``lr`` keeps its meaning at any width.
+    """
+    rates = [
+        lr * sd**2
+        for layer in net.layers
+        for sd, moves in ((layer.weight_sd, True), (layer.bias_sd, layer.bias_sd > 0))
+        if moves
+    ]
+
+    def optimiser(tensors: list[torch.Tensor]) -> torch.optim.Optimizer:
+        groups = [{"params": [tensor], "lr": rate} for tensor, rate in zip(tensors, rates, strict=True)]
+        return torch.optim.SGD(groups, lr=lr)
+
+    return optimiser
 
 
 def ensemble(
