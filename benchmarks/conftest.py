@@ -1,4 +1,4 @@
-"""Collects what the benchmarks find; writes the file and the figure, prints the table."""
+"""Collects what the benchmarks find; writes the file and the figures, prints the table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from benchmarks import report
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "_build" / "benchmarks.json"
-RECORDED, FIGURE = ROOT / "results" / FILE.name, ROOT / "book" / "_static" / "growth.png"
+RECORDED = ROOT / "results" / FILE.name
+FIGURES = {"growth": report.growth, "tangent-growth": report.tangent_growth}
 RECORDS = pytest.StashKey[list[report.Record]]()
 
 
@@ -36,7 +37,7 @@ def add(pytestconfig: pytest.Config):
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
-    """The table; if all went well the file, and for the book its copy and the figure."""
+    """The table; if all went well the file, and for the book its copy and the figures."""
     records = config.stash[RECORDS]
     terminalreporter.section("benchmarks")
     terminalreporter.write_line(report.table(records))
@@ -46,4 +47,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         if config.getoption("record"):
             shutil.copyfile(FILE, RECORDED)
             plt.switch_backend("agg")
-            report.growth(records).savefig(FIGURE)
+            for name, figure in FIGURES.items():
+                figure(records).savefig(ROOT / "book" / "_static" / f"{name}.png")

@@ -1,4 +1,4 @@
-"""What a run found: records, the table of them, and the figure of how time grows."""
+"""What a run found: records, the table of them, and the figures of how time grows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ Record = dict[str, Any]
 FIELDS = ("ours", "baseline", "ratio", "limit", "share_of_limit", "peak_mb")
 NAME = {"textcoords": "offset points", "annotation_clip": False}
 """A curve's name stands to the right of its last point: ours a little above, the limit's a little below."""
+
+TANGENT_GROWTH = (
+    "points (width 512, one output)",
+    "width (256 points, one output)",
+    "outputs (64 points, width 512, all pairs)",
+)
+"""What grows, panel by panel."""
 
 
 def record(
@@ -77,4 +84,19 @@ def growth(records: list[Record]) -> Figure:
     draws.set(title="perceptron, n = 7", xlabel="draws", ylabel="time (s)", xscale="log", yscale="log")
     inputs.set(title="perceptron", xlabel="number of inputs n", ylabel="time a draw (µs)", yscale="log")
     width.set(title="(7,w,w,1) network", xlabel="width w", ylabel="time a network (µs)", xscale="log", yscale="log")
+    return figure
+
+
+def tangent_growth(records: list[Record]) -> Figure:
+    """Time of the tangent kernel against points, width and outputs, layer by layer and from the Jacobian."""
+    plots.use_style()
+    figure, axes = plt.subplots(3, figsize=(5.6, 7.5))
+    for ax, kind, xlabel in zip(axes, ("points", "neurons", "outputs"), TANGENT_GROWTH, strict=True):
+        found = [each for each in records if each["name"].startswith(f"growth/{kind}/")]
+        x = np.array([float(each["name"].split("/")[-1]) for each in found])
+        for field, name, color in (("ours", "layer by layer", plots.DATA), ("baseline", "Jacobian", plots.CONTROL)):
+            taken = np.array([each[field] for each in found])
+            ax.plot(x, taken, "o-", color=color)
+            plots.name_curve(ax, x[-1], taken[-1], name, color=color, xytext=(6, 0), **NAME)
+        ax.set(xlabel=xlabel, ylabel="time (s)", xscale="log", yscale="log")
     return figure

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import measure, report, works
+from benchmarks import measure, report, tangents, works
 from occamnets import boolean
 
 FIELDS = {"name", "unit", "ours", "baseline", "ratio", "limit", "share_of_limit", "peak_mb", "note"}
@@ -184,9 +184,30 @@ def test_the_figure_shows_times_above_the_least_times():
     plt.close("all")
 
 
+def test_the_figure_of_tangent_kernels_shows_both_ways():
+    names = [f"{kind}/{x}" for kind in ("points", "neurons", "outputs") for x in (1, 2)]
+    records = [report.record(f"growth/{name}", "s", ours=0.1, baseline=10.0) for name in names]
+    for ax in report.tangent_growth(records).axes:
+        assert [line.get_xydata().tolist() for line in ax.lines] == [[[1, 0.1], [2, 0.1]], [[1, 10], [2, 10]]]
+    plt.close("all")
+
+
+@pytest.mark.parametrize("size", [tangents.Size(5, 6, 1), tangents.Size(5, 6, 3), tangents.Size(5, 6, 3, pairs=True)])
+def test_tangent_kernels_agree(size):
+    seen, expected = tangents.ours(size)(), tangents.plain(size)()
+    np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("way", tangents.WAYS)
+def test_a_process_of_its_own_tells_time_and_memory(way):
+    seconds, extra_mb = tangents.measured(way, tangents.Size(64, 64), 2)
+    assert 0 < seconds < 5
+    assert extra_mb is None or 0 <= extra_mb < 500
+
+
 def test_the_recorded_run_has_every_field_and_every_group():
     records = json.loads((measure.ROOT / "results/benchmarks.json").read_text(encoding="utf-8"))
     assert all(set(record) == FIELDS for record in records)
     groups = {record["name"].split("/")[0] for record in records}
-    assert groups == {"machine", "speed", "profile", "memory", "two workers", "growth"}
+    assert groups == {"machine", "speed", "profile", "memory", "two workers", "growth", "tangent", "tangent memory"}
     assert [r["name"] for r in records if r["name"].startswith("speed/")] == [f"speed/{name}" for name in works.WORKS]

@@ -11,7 +11,7 @@ import occamnets
 
 LIBRARY = Path(occamnets.__file__).parent
 ROOT = LIBRARY.parents[1]
-THEORY = ["boolean", "complexity", "kernels", "spectra", "stats"]
+THEORY = ["boolean", "complexity", "kernels", "patches", "spectra", "stats"]
 EXPERIMENT = ["chunks", "nets", "prior", "tangent", "train"]  # each may import those before it
 EDGE = ["settings", "claims", "results", "plots"]
 ARRAYS = {"numpy", "scipy", "jaxtyping"}

@@ -1,8 +1,8 @@
 """Helper library of the book *Occam's Networks*.
 
 Three floors, arrows only downwards. Theory (NumPy and SciPy alone): ``boolean``, ``complexity``, ``kernels``,
-``spectra``, ``stats``. Experiment (torch): ``chunks``, ``nets``, ``prior``, ``tangent``, ``train``. Edge (where a
-notebook meets the world): ``settings``, ``claims``, ``results``, ``plots``.
+``patches``, ``spectra``, ``stats``. Experiment (torch): ``chunks``, ``nets``, ``prior``, ``tangent``, ``train``. Edge
+(where a notebook meets the world): ``settings``, ``claims``, ``results``, ``plots``.
 """
 
 __version__ = "0.1.0"

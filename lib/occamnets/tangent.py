@@ -19,8 +19,8 @@ MOVING = {
     "standard": lambda layer: (1.0, float(layer.bias_sd > 0)),
 }
 """For each parameterisation, what the weights and the biases of a layer count in the kernel."""
-HALVED = 64
-"""With more points than this, the kernel of a block with itself is made of halves, one of them a mirror image."""
+HALVED = 512
+"""A block with more rows than this, points or outputs of points, halves its kernel with itself and mirrors a half."""
 
 
 def kernel(
@@ -192,7 +192,7 @@ def _fill(
 ) -> None:
     """The kernel between two blocks of points; rows and columns are points, or outputs of points."""
     points, outs = one[0].back.shape[1:3]
-    if one is other and points > HALVED:
+    if one is other and points > 1 and result.shape[1] > HALVED:
         half = points // 2
         first, last = ([_Signals(*(t[:, cut] for t in layer)) for layer in one] for cut in np.s_[:half, half:])
         half *= result.shape[1] // points
