@@ -78,6 +78,13 @@ def test_random_angles_give_the_same_in_three_levels(degrees, i, j):
         assert abs(mean.value - value) < 5 * mean.error < value / 5
 
 
+@pytest.mark.parametrize("layers", [(1, 1), (3, 3), (10, 10)])
+def test_without_biases_the_weights_set_the_scale_alone(layers):
+    """However deep and however small: each layer of weights gives a factor ``sigma_w**2``."""
+    one, two = (patches.eigenvalues((1, 1), 8, (8,), layers, sigma_w=w) for w in (1.0, W**0.5))
+    np.testing.assert_allclose(two, np.multiply(one, W ** (sum(layers) + 1)), rtol=1e-9)
+
+
 def test_patches_that_meet_only_in_a_linear_readout_have_no_products():
     assert patches.eigenvalues((1, 1), 8, (4,), (2, 0)) == (0, 0)
     assert min(patches.eigenvalues((1, 1), 8, (4,), (2, 1))) > 1e-5
