@@ -55,12 +55,16 @@ def plain(size: Size) -> Callable[[], np.ndarray]:
         weights = [layer.weights[0] for layer in parameters]
         layers = torch.vmap(torch.func.jacrev(answer), (None, 0))(weights, torch.from_numpy(points))
         if not size.pairs:
-            return (sum(layer.flatten(1) @ layer.flatten(1).T for layer in layers) / size.outs).numpy()
-        rows = (layer.flatten(2).flatten(0, 1) for layer in layers)
-        product = sum(row @ row.T for row in rows)
+            return (sum(gram(layer.flatten(1)) for layer in layers) / size.outs).numpy()
+        product = sum(gram(layer.flatten(0, 1).flatten(1)) for layer in layers)
         return product.unflatten(1, (-1, size.outs)).unflatten(0, (-1, size.outs)).transpose(1, 2).numpy()
 
     return kernel
+
+
+def gram(rows: torch.Tensor) -> torch.Tensor:
+    """Of the rows with each other; a function, so that a copy of a layer's Jacobian is let go before the next one."""
+    return rows @ rows.T
 
 
 def drawn(size: Size) -> tuple[nets.Network, list[nets.Parameters], np.ndarray]:
