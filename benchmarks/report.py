@@ -99,4 +99,6 @@ def tangent_growth(records: list[Record]) -> Figure:
             ax.plot(x, taken, "o-", color=color)
             plots.name_curve(ax, x[-1], taken[-1], name, color=color, xytext=(6, 0), **NAME)
         ax.set(xlabel=xlabel, ylabel="time (s)", xscale="log", yscale="log")
+        ax.set_xticks(x, [f"{tick:g}" for tick in x])
+        ax.set_xticks([], minor=True)
     return figure
